@@ -1,0 +1,72 @@
+"""Frozen vision-language backbones behind one interface; ``build_backbone`` is the only door."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from dassl.utils import UserError, nearest
+
+from backbones.base import TokenBatch, VisionLanguageBackbone
+from backbones.biomedclip import biomedclip
+from backbones.clip import any_open_clip, clip
+from backbones.phantomclip import phantomclip
+from backbones.visual_prompts import VisualPrompt, zero_vectors
+
+BACKBONES: dict[str, Callable[..., VisionLanguageBackbone]] = {
+    "BiomedCLIP": biomedclip,
+    "CLIP": clip,
+    "PhantomCLIP": phantomclip,
+}
+ALIASES = {"ViT-B/16": "CLIP"}  # CoOp's name for it
+SCHEMAS = ("open_clip:", "hf-hub:", "local-dir:")
+
+_loaded: dict[tuple[str, str, bool, str], VisionLanguageBackbone] = {}
+
+__all__ = ["BACKBONES", "TokenBatch", "VisionLanguageBackbone", "VisualPrompt", "build_backbone", "zero_vectors"]
+
+
+def check_name(name: str) -> str:
+    """The registered name for ``name``.
+
+    Raises:
+        UserError: an unknown name, with the nearest valid one.
+    """
+    name = ALIASES.get(name, name)
+    if name in BACKBONES or name.startswith(SCHEMAS):
+        return name
+    same = [known for known in BACKBONES if known.lower() == name.lower()]
+    if same:
+        return same[0]
+    raise UserError(
+        f'unknown backbone "{name}".{nearest(name, list(BACKBONES))} '
+        f"Valid: {', '.join(BACKBONES)}, open_clip:MODEL/TAG, hf-hub:ORG/REPO, local-dir:FOLDER"
+    )
+
+
+def build_backbone(
+    name: str, path: str = "", pretrained: bool = True, device: torch.device | str = "cpu"
+) -> VisionLanguageBackbone:
+    """A frozen backbone in evaluation mode on ``device``; the last one built is kept and handed out again.
+
+    Raises:
+        UserError: unknown name, no weights, unreadable folder.
+    """
+    name = check_name(name)
+    key = (name, path, pretrained, str(device))
+    if key not in _loaded:
+        factory = BACKBONES.get(name)
+        # open_clip narrates its loading on the root logger
+        logging.getLogger().addFilter(_quiet)
+        try:
+            backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
+        finally:
+            logging.getLogger().removeFilter(_quiet)
+        _loaded.clear()
+        _loaded[key] = backbone.to(device)
+    return _loaded[key]
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -1,0 +1,113 @@
+"""The one interface behind which every frozen dual encoder stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backbones.visual_prompts import VisualPrompt
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """N tokenised texts, trimmed to the longest.
+
+    Attributes:
+        ids: (N, L) int64 token ids.
+        mask: (N, L) int64, 1 on real tokens (special ones included), 0 on padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        return TokenBatch(self.ids.to(device), self.mask.to(device))
+
+    def repeat(self, times: int) -> TokenBatch:
+        """(times * N, L): the whole batch ``times`` times over."""
+        return TokenBatch(self.ids.repeat(times, 1), self.mask.repeat(times, 1))
+
+
+class VisionLanguageBackbone(nn.Module):
+    """A frozen image tower and a frozen text tower with a joint space of ``embed_dim`` dimensions.
+
+    Subclasses set the attributes below and implement the methods that raise ``NotImplementedError``.
+    Nothing here is L2-normalised: METHOD-level code normalises before any product.
+    """
+
+    name: str
+    text_width: int
+    visual_width: int
+    embed_dim: int
+    image_size: int
+    context_length: int
+    pretrained: bool
+    supports_visual_prompts: bool = True
+    logit_scale: Tensor  # scalar, log-scale, frozen
+
+    def tokenize(self, texts: Sequence[str]) -> TokenBatch:
+        """Token ids and mask of ``texts``, trimmed to the longest of them (<= ``context_length``)."""
+        raise NotImplementedError
+
+    def name_token_len(self, classname: str, how: str = "exact") -> int:
+        """Word-pieces of a class name. ``how="published"`` counts as the released code did (docs/FIDELITY.md)."""
+        raise NotImplementedError
+
+    def embed_tokens(self, tokens: TokenBatch) -> Tensor:
+        """(N, L, text_width) word embeddings, before positions are added."""
+        raise NotImplementedError
+
+    def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch) -> Tensor:
+        """(N, L, text_width) -> (N, embed_dim): the text tower on embeddings that may hold learned vectors."""
+        raise NotImplementedError
+
+    def encode_image(self, images: Tensor, visual_prompt: VisualPrompt | None = None) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, embed_dim).
+
+        Raises:
+            ValueError: a visual prompt on a tower without patch tokens.
+        """
+        raise NotImplementedError
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """(N, embed_dim) features of whole sentences."""
+        tokens = self.tokenize(texts).to(self.device)
+        return self.encode_embeddings(self.embed_tokens(tokens), tokens)
+
+    def set_text_dropout(self, on: bool) -> None:
+        """Switch the text tower's own dropout on or off; everything else always stays in eval mode."""
+        self.text_tower.train(on)
+
+    @property
+    def text_tower(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
+
+    def freeze(self) -> VisionLanguageBackbone:
+        """Evaluation mode, no gradients for any weight."""
+        self.eval()
+        return self.requires_grad_(False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes, types and values of all weights, and the architecture: a cache key."""
+        if not hasattr(self, "_fingerprint"):
+            digest = hashlib.sha256(repr(self.architecture()).encode())
+            for key, value in sorted(self.state_dict().items()):
+                digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def architecture(self) -> dict[str, object]:
+        """What besides the weights decides the features."""
+        return {"class": type(self).__name__, "image_size": self.image_size, "embed_dim": self.embed_dim}

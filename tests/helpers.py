@@ -1,0 +1,50 @@
+"""Build a trainer or run train.py on toy data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import REPO
+
+
+def arguments(method: str, folder: Path, root: Path, out: Path, *, split: str, dataset: str = "btmri", seed: int = 1,
+              backbone: str = "BiomedCLIP", shots: int = 2, epochs: int = 2, extra: tuple[str, ...] = (),
+              **own: object) -> list[str]:  # fmt: skip
+    """train.py's arguments for a short run."""
+    config = REPO / "configs" / "trainers" / method / "base_to_novel" / f"{dataset}.yaml"
+    if not config.is_file():
+        config = config.parent.with_suffix(".yaml")
+    from trainers.config import methods
+
+    cls = methods()[method]
+    words = ["--root", str(root), "--seed", str(seed), "--trainer", method, "--backbone", backbone,
+             "--dataset-config-file", str(REPO / "configs" / "datasets" / f"{dataset}.yaml"),
+             "--config-file", str(config), "--output-dir", str(out), *extra,
+             "DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", split, "DATALOADER.NUM_WORKERS", "0",
+             "USE_CUDA", "False"]  # fmt: skip
+    if folder:
+        words += ["MODEL.BACKBONE.PATH", str(folder)]
+    if cls.learns:
+        words += ["OPTIM.MAX_EPOCH", str(epochs)]
+    for key, value in own.items():
+        words += [f"TRAINER.{cls.section}.{key}", str(value)]
+    return words
+
+
+def build(method: str, folder: Path, root: Path, out: Path, **kwargs: object):
+    """The built, untrained trainer."""
+    import train
+    from dassl.engine import build_trainer
+
+    cfg = train.setup_cfg(train.parse_arguments(arguments(method, folder, root, out, **kwargs)))
+    return build_trainer(cfg)
+
+
+def command(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """train.py in a process of its own, without network."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"} | environment
+    call = [sys.executable, str(REPO / "train.py"), *words]
+    return subprocess.run(call, env=env, cwd=REPO, capture_output=True, text=True, timeout=300)

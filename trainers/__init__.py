@@ -1,0 +1,8 @@
+"""The methods. Importing this package registers each with Dassl's TRAINER_REGISTRY; a new method adds a line."""
+
+from trainers import (  # noqa: F401
+    biomed_dpt,
+    cocoop,
+    coop,
+    zero_shot,
+)

@@ -1,0 +1,65 @@
+"""CoOp: learned context for the class prompts (Zhou et al., IJCV 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from trainers.base import VLTrainer, unit
+from trainers.prompt_learner import PromptLearner, fill
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(VLTrainer):
+    """Cross-entropy on ``s * v t^T``; ``ctx`` is learned (section 3.1 of the paper)."""
+
+    section = "COOP"
+
+    @classmethod
+    def defaults(cls) -> CfgNode:
+        return CfgNode(
+            {
+                "N_CTX": 16,  # M
+                "CSC": False,  # one context per class
+                "CTX_INIT": "",  # words to start from
+                "PREC": "fp32",  # fp32, amp, bf16
+                "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+                "NAME_LEN": "published",  # or "exact"
+                "TEXT_DROPOUT": False,  # the released code registers only the learner: dropout stays off
+            }
+        )
+
+    @classmethod
+    def variant(cls, cfg: CfgNode) -> str:
+        own = cfg.TRAINER[cls.section]
+        return f"nctx{own.N_CTX}_csc{own.CSC}_ctp{own.CLASS_TOKEN_POSITION}"
+
+    def template(self) -> str:
+        """CTX_INIT in front of the class name, or placeholders for a context drawn at random."""
+        return (self.own.CTX_INIT or " ".join(["X"] * self.own.N_CTX)) + " {}."
+
+    def build_learner(self, classnames: Sequence[str]) -> PromptLearner:
+        own = self.own
+        prompts = fill(self.template(), classnames)
+        return PromptLearner(
+            self.backbone,
+            prompts,
+            classnames,
+            n_ctx=own.N_CTX,
+            ctx_init=own.CTX_INIT,
+            csc=own.CSC,
+            position=own.CLASS_TOKEN_POSITION,
+            name_len=own.NAME_LEN,
+        )
+
+    def encode_classes(self) -> Tensor:
+        learner = self.prompt_learner
+        return self.backbone.encode_embeddings(learner(), learner.token_batch())
+
+    def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        logits = self.logit_scale * self.image_features(images) @ unit(self.encode_classes()).T
+        return {"ce": F.cross_entropy(logits, labels)}, logits

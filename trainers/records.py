@@ -1,0 +1,201 @@
+"""What a run leaves behind: its folder's name, the resolved config, and the results file (written last and whole)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError, write_json
+from yacs.config import CfgNode
+
+from trainers.base import VLTrainer
+
+RESULTS, CONFIG = "results.json", "config.yaml"
+PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
+# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's
+NOT_IDENTITY = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "INPUT.SIZE",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+)
+SPLIT_FOLDERS = {"base": "base2new/train_base", "new": "base2new/test_new", "all": "few_shot"}
+
+
+def run_folder(root: str | Path, cfg: CfgNode, dataset_key: str, trainer_cls: type[VLTrainer]) -> Path:
+    """``<root>/<task>/<split>/<dataset>/shots_<K>/<Trainer>_<Backbone>/<variant>/seed<S>``."""
+    backbone = cfg.MODEL.BACKBONE.NAME.replace("/", "-").replace(":", "-")
+    return (
+        Path(root)
+        / SPLIT_FOLDERS[cfg.DATASET.SUBSAMPLE_CLASSES]
+        / dataset_key
+        / f"shots_{cfg.DATASET.NUM_SHOTS}"
+        / f"{cfg.TRAINER.NAME}_{backbone}"
+        / trainer_cls.variant(cfg)
+        / f"seed{cfg.SEED}"
+    )
+
+
+def identity(cfg: CfgNode) -> dict[str, Any]:
+    """The settings that decide a run's numbers, flat: what ``config_hash`` covers."""
+    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    own = f"TRAINER.{getattr(cls, 'section', '')}."
+    flat = {
+        key: value
+        for key, value in _flat(cfg)
+        if key not in NOT_IDENTITY and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
+    }
+    flat["DATASET.ROOT"] = str(Path(cfg.DATASET.ROOT).expanduser().resolve())
+    return flat
+
+
+def config_hash(cfg: CfgNode) -> str:
+    """SHA-256 of :func:`identity`."""
+    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def save_config(cfg: CfgNode, folder: str | Path) -> None:
+    """Write the full resolved config.
+
+    Raises:
+        UserError: the folder holds a run with other settings.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_same_settings(cfg, folder)
+    temporary = folder / f".{CONFIG}.{os.getpid()}"
+    temporary.write_text(cfg.dump())
+    os.replace(temporary, folder / CONFIG)
+
+
+def check_same_settings(cfg: CfgNode, folder: Path) -> None:
+    """Refuse to mix two settings in one folder: the first differing keys are named."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    before = identity(CfgNode(yaml.safe_load(path.read_text())))
+    now = identity(CfgNode(yaml.safe_load(cfg.dump())))
+    # a key that only one side knows came with another version of this project, at its default
+    changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]
+    if changed:
+        shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed[:3])
+        raise UserError(f"{folder} holds a run with other settings ({shown}): remove it or choose another output folder")
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether the run's results file is there and whole."""
+    path = Path(folder) / RESULTS
+    try:
+        return bool(json.loads(path.read_text()).get("complete"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any], timings: dict[str, float]) -> Path:
+    """Write ``results.json`` of a tested trainer; a field is documented in docs/RESULTS_FILE.md."""
+    cfg, dataset, evaluator = trainer.cfg, trainer.dm.dataset, trainer.evaluator
+    confusion = np.asarray(evaluator.confusion_matrix)
+    split = cfg.DATASET.SUBSAMPLE_CLASSES
+    prompts = getattr(trainer, "prompts", None)
+    record = {
+        "schema": 1,
+        "complete": True,
+        "method": cfg.TRAINER.NAME,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "modality": dataset.modality,
+        "organ": dataset.organ,
+        "task": "few_shot" if split == "all" else "base2new",
+        "split": split,
+        "num_shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "variant": type(trainer).variant(cfg),
+        "metrics": {key: float(value) for key, value in trainer.last_results.items()},
+        "per_class": per_class(confusion, trainer.classnames),
+        "confusion_matrix": confusion.tolist(),
+        "num_test": int(confusion.sum()),
+        "classnames": trainer.classnames,
+        "learned": {"parameters": trainer.learned_count, "names": trainer.learned_names},
+        "train": train,
+        "timings": {key: round(value, 3) for key, value in timings.items()},
+        "config_hash": config_hash(cfg),
+        "fingerprints": {
+            "backbone": trainer.backbone.fingerprint(),
+            "data": dataset.data_hash,
+            "split": dataset.split_hash,
+            "prompts": prompts.sha256 if prompts else None,
+        },
+        "versions": versions(),
+        "git": git_revision(),
+        "device": str(trainer.device),
+        "departures": type(trainer).departures(cfg) + trainer_departures(trainer),
+        "rehearsal": bool(dataset.root_note),
+        "notes": list(dataset.notes),
+    }
+    path = Path(folder) / RESULTS
+    write_json(record, str(path))
+    return path
+
+
+def trainer_departures(trainer: VLTrainer) -> list[str]:
+    """What the backbone forced on the method."""
+    if trainer.writes_visual_prompts and not trainer.backbone.supports_visual_prompts:
+        return ["text side only: this image tower has no patch tokens for visual prompts"]
+    return []
+
+
+def per_class(confusion: np.ndarray, classnames: list[str]) -> list[dict[str, Any]]:
+    """Counts and accuracy in % per class; a class without test images has accuracy ``None``."""
+    rows = []
+    for label, name in enumerate(classnames):
+        total, correct = int(confusion[label].sum()), int(confusion[label, label])
+        accuracy = 100.0 * correct / total if total else None
+        rows.append({"label": label, "classname": name, "correct": correct, "total": total, "accuracy": accuracy})
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose version can move a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def git_revision() -> dict[str, Any]:
+    """The checkout's commit and whether it was changed since; ``None`` outside a checkout."""
+    here = Path(__file__).parent
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    revision, status = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "--untracked-files=no")
+    return {"revision": revision, "dirty": None if status is None else bool(status)}
+
+
+def _flat(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, list(value) if isinstance(value, tuple) else value
