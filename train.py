@@ -5,8 +5,8 @@
         --config-file configs/trainers/BiomedDPT/base_to_novel/btmri.yaml \\
         --output-dir output/mine DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
 
-With ``--task base2new`` or ``--task few_shot`` and ``--output-root`` the run's folder follows from its settings, what is
-done already is skipped, and base2new trains on the base classes and tests on base and new ones in one process.
+With ``--task base2new`` or ``--task few_shot`` and ``--output-root`` the run's folder follows from its settings, what
+is done already is skipped, and base2new trains on the base classes and tests on base and new ones in one process.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def for_split(cfg, split: str, folder: str | Path):
 def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | None = None, no_train: bool = False):
     """One run: build, train (or load), test, write the results file. Returns the trainer."""
     import torch
+
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed, setup_logger
     from trainers import records

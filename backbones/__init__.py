@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 
 import torch
-from dassl.utils import UserError, nearest
 
 from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.biomedclip import biomedclip
 from backbones.clip import any_open_clip, clip
 from backbones.phantomclip import phantomclip
 from backbones.visual_prompts import VisualPrompt, zero_vectors
+from dassl.utils import UserError, nearest
 
 BACKBONES: dict[str, Callable[..., VisionLanguageBackbone]] = {
     "BiomedCLIP": biomedclip,

@@ -14,7 +14,6 @@ from urllib.request import getproxies
 
 import open_clip
 import torch
-from dassl.utils import UserError, nearest
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer, text_global_pool
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.visual_prompts import VisualPrompt
+from dassl.utils import UserError, nearest
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
-
 from tests.conftest import SHARED
 from trainers.biomed_dpt import BiomedDPT, prompt_ensemble
 from trainers.coop import CoOp

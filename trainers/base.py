@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
 from backbones import VisionLanguageBackbone, build_backbone
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, load_checkpoint
-from torch import Tensor, nn
-from yacs.config import CfgNode
 
 log = logging.getLogger(__name__)
 

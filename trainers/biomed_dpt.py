@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from backbones import zero_vectors
-from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from datasets.prompts import load_prompts
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from torch import Tensor
 from yacs.config import CfgNode
 
+from backbones import zero_vectors
+from backbones.visual_prompts import DEPTHS, PLACEMENTS
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import PromptLearner

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from backbones import VisionLanguageBackbone
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from backbones import VisionLanguageBackbone
+from dassl.engine import TRAINER_REGISTRY
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import PromptLearner, fill

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yacs.config import CfgNode
+
+import trainers  # noqa: F401  (registers the methods)
 from backbones import ALIASES, BACKBONES, check_name
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, nearest
-from yacs.config import CfgNode
-
-import trainers  # noqa: F401  (registers the methods)
 from trainers.base import VLTrainer
 
 DEFAULT_BACKBONE = "BiomedCLIP"

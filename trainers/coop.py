@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.engine import TRAINER_REGISTRY
 from trainers.base import VLTrainer, unit
 from trainers.prompt_learner import PromptLearner, fill
 

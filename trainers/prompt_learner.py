@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from backbones import TokenBatch, VisionLanguageBackbone
 from dassl.utils import UserError, nearest
-from torch import Tensor, nn
 
 POSITIONS = ("end", "middle", "front")
 NAME_LENS = ("published", "exact")

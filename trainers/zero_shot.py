@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from datasets.prompts import load_prompts
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 from trainers.base import VLTrainer
 from trainers.biomed_dpt import prompt_ensemble
 from trainers.prompt_learner import fill

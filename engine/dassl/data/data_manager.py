@@ -1,0 +1,207 @@
+"""From a dataset to loaders."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as T
+from yacs.config import CfgNode
+
+from dassl.data.datasets import Datum, build_dataset, describe
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.utils import UserError, read_image
+
+log = logging.getLogger(__name__)
+
+
+def build_data_loader(
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm: Any = None,
+    is_train: bool = True,
+    dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
+) -> DataLoader[Any]:
+    """A loader over ``data_source``; training drops the last incomplete batch when there is a whole one.
+
+    Raises:
+        UserError: no images.
+    """
+    data_source = data_source or []
+    if not data_source:
+        raise UserError(f"no {'training' if is_train else 'evaluation'} images in {cfg.DATASET.NAME}")
+    sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
+    wrapper = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return DataLoader(
+        wrapper,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        persistent_workers=workers > 0 and is_train,
+    )
+
+
+class DataManager:
+    """Builds the dataset, its transforms and its loaders.
+
+    Args:
+        cfg: the config.
+        custom_tfm_train, custom_tfm_test: transforms instead of those of INPUT.TRANSFORMS.
+        dataset_wrapper: instead of :class:`DatasetWrapper`.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Any = None,
+        custom_tfm_test: Any = None,
+        dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
+    ) -> None:
+        dataset = build_dataset(cfg)
+        tfm_train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
+        tfm_test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+
+        def train_loader(source: list[Datum], section: CfgNode) -> DataLoader[Any]:
+            return build_data_loader(
+                cfg,
+                section.SAMPLER,
+                source,
+                section.BATCH_SIZE,
+                section.N_DOMAIN,
+                section.N_INS,
+                tfm_train,
+                True,
+                dataset_wrapper,
+            )
+
+        def test_loader(source: list[Datum]) -> DataLoader[Any]:
+            section = cfg.DATALOADER.TEST
+            return build_data_loader(
+                cfg, section.SAMPLER, source, section.BATCH_SIZE, 0, 2, tfm_test, False, dataset_wrapper
+            )
+
+        section_x, section_u = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_U
+        self.train_loader_x = train_loader(dataset.train_x, section_x)
+        self.train_loader_u = None
+        if dataset.train_u:
+            chosen = section_x if section_u.SAME_AS_X else section_u
+            self.train_loader_u = train_loader(dataset.train_u, chosen)
+        self.val_loader = test_loader(dataset.val) if dataset.val else None
+        self.test_loader = test_loader(dataset.test)
+        self._num_classes = dataset.num_classes
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._lab2cname = dataset.lab2cname
+        self.dataset = dataset
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @property
+    def num_source_domains(self) -> int:
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        """Log the dataset's name and sizes."""
+        rows = describe(self.dataset)
+        rule = "---------  " + "-" * max(len(value) for _, value in rows)
+        log.info("%s", "\n".join([rule, *(f"{name:<9}  {value}" for name, value in rows), rule]))
+
+
+@contextmanager
+def scoped_seed(key: str) -> Iterator[None]:
+    """Every random source seeded from ``key`` inside, as it was outside."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    python, numpy = random.getstate(), np.random.get_state()
+    torch_state = torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.random.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_state)
+
+
+class DatasetWrapper(Dataset[dict[str, Any]]):
+    """Reads and transforms one image at a time.
+
+    A view is a function of (cfg.SEED, epoch, image, draw number) alone: not of the worker count, the method, or what
+    else was drawn. The epoch lives in shared memory, so that running workers see it change.
+
+    Items: ``label``, ``domain``, ``impath``, ``index``, ``img`` (C, H, W); ``img2`` … with K_TRANSFORMS > 1; ``img0``
+    (the untransformed image, resized) with RETURN_IMG0.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False
+    ) -> None:
+        self.cfg, self.data_source = cfg, data_source
+        self.transform, self.is_train = transform, is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(f"Cannot augment the image {self.k_tfm} times because transform is None")
+        self._seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(31)
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
+        steps = [T.Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        self.to_tensor = T.Compose(steps)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch[0] = epoch
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        item = self.data_source[idx]
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
+        try:
+            img0 = read_image(item.impath)
+        except OSError as error:
+            raise UserError(f"{item.impath} cannot be read as an image: {error}") from error
+        if self.transform is None:
+            return output | {"img": img0}
+        transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+        for number, transform in enumerate(transforms):
+            for draw in range(self.k_tfm):
+                position = number * self.k_tfm + draw
+                output["img" if position == 0 else f"img{position + 1}"] = self._view(transform, img0, item, position)
+        if self.return_img0:
+            output["img0"] = self.to_tensor(img0)
+        return output
+
+    def _view(self, transform: Callable[[Any], Any], img0: Any, item: Datum, draw: int) -> Any:
+        if not self.is_train:
+            return transform(img0)
+        root = self.cfg.DATASET.ROOT
+        name = os.path.relpath(item.impath, root).replace(os.sep, "/") if root else item.impath
+        with scoped_seed(f"view/{self._seed}/{int(self._epoch[0])}/{name}/{draw}"):
+            return transform(img0)

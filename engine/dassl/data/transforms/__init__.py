@@ -1,0 +1,19 @@
+"""Image transforms."""
+
+from dassl.data.transforms.transforms import (
+    INTERPOLATION_MODES,
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
+    Random2DTranslation,
+    build_transform,
+)
+
+__all__ = [
+    "INTERPOLATION_MODES",
+    "Cutout",
+    "GaussianNoise",
+    "InstanceNormalization",
+    "Random2DTranslation",
+    "build_transform",
+]

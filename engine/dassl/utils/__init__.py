@@ -1,0 +1,68 @@
+"""Logging, files, checkpoints, meters, registries."""
+
+from dassl.utils.logger import Logger, setup_logger
+from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.registry import Registry, UserError, check_availability, nearest
+from dassl.utils.tools import (
+    atomic,
+    check_isfile,
+    collect_env_info,
+    format_eta,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_image,
+    read_json,
+    set_random_seed,
+    write_json,
+)
+from dassl.utils.torchtools import (
+    adjust_learning_rate,
+    count_num_param,
+    init_network_weights,
+    load_checkpoint,
+    load_pretrained_weights,
+    open_all_layers,
+    open_specified_layers,
+    resume_from_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_bn_to_eval,
+    set_rng_state,
+    tolist_if_not,
+    transfer_weights,
+)
+
+__all__ = [
+    "AverageMeter",
+    "Logger",
+    "MetricMeter",
+    "Registry",
+    "UserError",
+    "adjust_learning_rate",
+    "atomic",
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "count_num_param",
+    "format_eta",
+    "init_network_weights",
+    "listdir_nohidden",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "mkdir_if_missing",
+    "nearest",
+    "open_all_layers",
+    "open_specified_layers",
+    "read_image",
+    "read_json",
+    "resume_from_checkpoint",
+    "rng_state",
+    "save_checkpoint",
+    "set_bn_to_eval",
+    "set_random_seed",
+    "set_rng_state",
+    "setup_logger",
+    "tolist_if_not",
+    "transfer_weights",
+    "write_json",
+]

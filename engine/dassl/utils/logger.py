@@ -1,0 +1,80 @@
+"""Everything that is printed or logged goes to the terminal and to ``log.txt``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from typing import TextIO
+
+from dassl.utils.tools import mkdir_if_missing
+
+
+class Logger:
+    """Tees a text stream into a file.
+
+    Args:
+        fpath: the log file, or ``None`` for the stream alone.
+        stream: where else to write; ``sys.stdout`` by default.
+    """
+
+    def __init__(self, fpath: str | None = None, stream: TextIO | None = None) -> None:
+        self.console = stream or sys.stdout
+        self.file: TextIO | None = None
+        if fpath is not None:
+            mkdir_if_missing(os.path.dirname(fpath) or ".")
+            self.file = open(fpath, "a", encoding="utf-8")  # noqa: SIM115  (lives as long as the run)
+
+    def write(self, message: str) -> int:
+        self.console.write(message)
+        if self.file is not None:
+            self.file.write(message)
+        return len(message)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def isatty(self) -> bool:
+        return self.console.isatty()
+
+    def fileno(self) -> int:
+        return self.console.fileno()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class _Stdout(logging.StreamHandler):
+    """Writes to whatever ``sys.stdout`` is at the time, so that records pass through :class:`Logger`."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
+
+
+def setup_logger(output: str | None = None) -> None:
+    """Send standard output and the logging module's messages to ``output`` as well.
+
+    Args:
+        output: a folder (gets ``log.txt``; an older one is kept under its time) or a file ending in .txt or .log.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Stdout) for handler in root.handlers):
+        root.addHandler(_Stdout())
+    for name in ("dassl", "trainers", "backbones", "datasets", "features", "analysis"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    if output is None:
+        return
+    fpath = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    if os.path.exists(fpath):
+        os.replace(fpath, fpath + time.strftime("-%Y-%m-%d-%H-%M-%S"))
+    sys.stdout = Logger(fpath)

@@ -1,0 +1,113 @@
+"""Files, seeds and system facts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+
+def mkdir_if_missing(dirname: str) -> None:
+    """Create the folder and its parents unless it exists."""
+    try:
+        os.makedirs(dirname)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def check_isfile(fpath: str) -> bool:
+    """Whether ``fpath`` is a file; says so on standard output when it is not."""
+    found = os.path.isfile(fpath)
+    if not found:
+        print(f'No file found at "{fpath}"')
+    return found
+
+
+def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
+    """Names in a folder that do not begin with a dot."""
+    items = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(items) if sort else items
+
+
+def read_json(fpath: str) -> Any:
+    """Parse a JSON file."""
+    with open(fpath, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(obj: Any, fpath: str) -> None:
+    """Write a JSON file whole or not at all (temporary name, then rename)."""
+    with atomic(fpath) as temporary:
+        Path(temporary).write_text(json.dumps(obj, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class atomic:  # noqa: N801  (reads as a statement)
+    """``with atomic(path) as temporary:`` write ``temporary``; it becomes ``path`` if all went well."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> str:
+        folder = self.path.parent
+        mkdir_if_missing(str(folder))
+        handle, self.temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
+        os.close(handle)
+        os.chmod(self.temporary, 0o644)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            os.replace(self.temporary, self.path)
+        else:
+            os.unlink(self.temporary)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed ``random``, NumPy and PyTorch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def read_image(path: str) -> PIL.Image.Image:
+    """Decode an image file as RGB.
+
+    Raises:
+        OSError: the file is missing or no image.
+    """
+    with PIL.Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def collect_env_info() -> str:
+    """Versions and devices, one per line."""
+    lines = [f"Python: {platform.python_version()} ({sys.executable})", f"Platform: {platform.platform()}"]
+    for package in ("torch", "torchvision", "numpy", "pillow", "dassl"):
+        try:
+            lines.append(f"{package}: {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            lines.append(f"{package}: not installed")
+    lines.append(f"CUDA available: {torch.cuda.is_available()}")
+    for index in range(torch.cuda.device_count()):
+        lines.append(f"GPU {index}: {torch.cuda.get_device_name(index)}")
+    lines.append(f"CPU threads: {torch.get_num_threads()}")
+    return "\n".join(lines)
+
+
+def format_eta(seconds: float) -> str:
+    """``h:mm:ss``."""
+    return str(timedelta(seconds=int(seconds)))
