@@ -1,0 +1,24 @@
+"""The datasets. Importing this package registers each with Dassl's DATASET_REGISTRY; a new dataset adds a line."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets import (  # noqa: F401
+    btmri,
+    busi,
+    chmnist,
+    covid,
+    ctkidney,
+    dermamnist,
+    image_folder,
+    kneexray,
+    kvasir,
+    lungcolon,
+    octmnist,
+    retina,
+)
+from datasets.base import BiomedDataset
+
+
+def by_key() -> dict[str, type[BiomedDataset]]:
+    """The published datasets by their short key (the name of their config file)."""
+    found = (DATASET_REGISTRY.get(name) for name in DATASET_REGISTRY.registered_names())
+    return {cls.key: cls for cls in found if issubclass(cls, BiomedDataset) and cls.key}

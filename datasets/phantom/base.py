@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Array = np.ndarray
 
@@ -115,15 +115,15 @@ def dots(
 
 def curve(rng: np.random.Generator, size: int, points: Sequence[tuple[float, float]], width: float) -> Array:
     """A soft line (S, S) through ``points``, ``width`` thick, wiggling a little."""
-    x, y = grid(size)
-    t = np.linspace(0, 1, 24)
-    knots = np.linspace(0, 1, len(points))
-    xs = np.interp(t, knots, [p[0] for p in points]) + rng.normal(0, 0.012, 24)
-    ys = np.interp(t, knots, [p[1] for p in points]) + rng.normal(0, 0.012, 24)
-    distance = np.full((size, size), 9.0, np.float32)
-    for px, py in zip(xs, ys, strict=True):
-        np.minimum(distance, np.hypot(x - px, y - py), out=distance)
-    return soft_step(distance - width / 2 - 0.02, 0.03)
+    fine, knots = 3 * size, np.linspace(0, 1, len(points))
+    t = np.linspace(0, 1, 48)
+    wiggle = np.stack([np.interp(t, np.linspace(0, 1, 9), rng.normal(0, 0.015, 9)) for _ in range(2)])
+    xs = np.interp(t, knots, [p[0] for p in points]) + wiggle[0]
+    ys = np.interp(t, knots, [p[1] for p in points]) + wiggle[1]
+    canvas = Image.new("L", (fine, fine))
+    path = [((x + 1) / 2 * fine, (y + 1) / 2 * fine) for x, y in zip(xs, ys, strict=True)]
+    ImageDraw.Draw(canvas).line(path, fill=255, width=max(2, round(width * fine / 2)), joint="curve")
+    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
 
 
 def mix(image: Array, colour: float | Array | Sequence[float], weight: Array) -> Array:
@@ -213,6 +213,4 @@ def compose_caption(
     """A caption that names the class three times out of five and otherwise only tells what is seen."""
     frames = NAMED if rng.random() < 0.6 else PLAIN
     frame = frames[rng.integers(len(frames))]
-    return frame.format(
-        template=template.format(name), modality=modality, organ=organ, name=name, finding=finding
-    )
+    return frame.format(template=template.format(name), modality=modality, organ=organ, name=name, finding=finding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Array, Phantom, blob, blur, finish, mix, pick, smooth_noise, turn
+from datasets.phantom.base import Array, Phantom, blob, blur, finish, mix, pick, smooth_noise
 from datasets.phantom.histology import WHITE, fibres, gland, nuclei, stain
 
 CLASSES = (
@@ -33,10 +33,9 @@ FINDINGS = {
 
 def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     """One tile of tissue; the whole texture decides."""
-    mask = np.ones((size, size), np.float32)
-    image = _TISSUES[classname](rng, size)
-    image, mask = turn(rng, np.pad(image, ((16, 16), (16, 16), (0, 0)), "reflect"), np.pad(mask, 16), 180, 0.0, 0.1)
-    image, mask = image[16:-16, 16:-16], np.full((size, size), float(classname != "empty background"))
+    image = np.rot90(_TISSUES[classname](rng, size), rng.integers(4))
+    image = image[:, ::-1] if rng.random() < 0.5 else image
+    mask = np.full((size, size), float(classname != "empty background"))
     phantom = finish(rng, image * (1 + rng.normal(0, 0.05, 3)), mask, noise=0.03, bias=0.05)
     phantom.attributes = {"finding": pick(rng, *FINDINGS[classname])}
     return phantom
@@ -85,7 +84,9 @@ def _glands(rng: np.random.Generator, size: int) -> Array:
     for cx in np.arange(-0.9, 1.2, step):
         for cy in np.arange(-0.9, 1.2, step):
             place = cx + rng.normal(0, 0.05), cy + rng.normal(0, 0.05)
-            image, _ = gland(rng, size, image, *place, step * 0.42, lumen=0.3, irregular=0.05, crowded=0.05, goblet=True)
+            image, _ = gland(
+                rng, size, image, *place, step * 0.42, lumen=0.3, irregular=0.05, crowded=0.05, goblet=True
+            )
     return image
 
 
@@ -100,10 +101,8 @@ def _tumour(rng: np.random.Generator, size: int) -> Array:
     for _ in range(rng.integers(3, 6)):
         place = rng.uniform(-0.8, 0.8, 2)
         radius = rng.uniform(0.3, 0.5)
-        image, _ = gland(rng, size, image, *place, radius, lumen=rng.uniform(0.1, 0.3), irregular=0.2, crowded=0.9)
+        image, _ = gland(rng, size, image, *place, radius, lumen=rng.uniform(0.1, 0.3), irregular=0.12, crowded=0.9)
     return nuclei(rng, size, image, int(rng.integers(60, 120)), (0.045, 0.09))[0]
 
 
-_TISSUES = dict(
-    zip(CLASSES, (_adipose, _complex, _debris, _empty, _immune, _glands, _simple, _tumour), strict=True)
-)
+_TISSUES = dict(zip(CLASSES, (_adipose, _complex, _debris, _empty, _immune, _glands, _simple, _tumour), strict=True))

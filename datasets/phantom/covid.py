@@ -35,7 +35,10 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
             for _ in range(rng.integers(1, 4)):
                 cy = rng.uniform(0.0, 0.5)
                 mask = np.maximum(
-                    mask, blob(rng, size, sign * rng.uniform(0.5, 0.66), cy, rng.uniform(0.13, 0.24), irregular=0.2, edge=0.2)
+                    mask,
+                    blob(
+                        rng, size, sign * rng.uniform(0.5, 0.66), cy, rng.uniform(0.13, 0.24), irregular=0.2, edge=0.2
+                    ),
                 )
         mask = mask * lungs
         image = mix(image, 0.5 + 0.07 * texture, mask * rng.uniform(0.5, 0.85))
@@ -48,14 +51,20 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     elif classname == "lung opacity lungs":
         sign = rng.choice([-1, 1])
         cx, cy = sign * rng.uniform(0.3, 0.5), rng.uniform(-0.4, 0.4)
-        mask = blob(rng, size, cx, cy, rng.uniform(0.2, 0.34), aspect=rng.uniform(0.8, 1.2), irregular=0.12, edge=0.1) * lungs
+        mask = (
+            blob(rng, size, cx, cy, rng.uniform(0.2, 0.34), aspect=rng.uniform(0.8, 1.2), irregular=0.12, edge=0.1)
+            * lungs
+        )
         image = mix(image, rng.uniform(0.6, 0.78) + 0.03 * texture, mask * 0.95)
-        finding = pick(
-            rng,
-            "a dense focal consolidation in one lung",
-            "a unilateral lobar opacity with obscured vessels",
-            "a single well seen dense airspace opacity",
-        ) + f" on the {side(cx)}"
+        finding = (
+            pick(
+                rng,
+                "a dense focal consolidation in one lung",
+                "a unilateral lobar opacity with obscured vessels",
+                "a single well seen dense airspace opacity",
+            )
+            + f" on the {side(cx)}"
+        )
     elif classname == "viral pneumonia lungs":
         streaks = np.clip(1 - np.abs(smooth_noise(rng, size, 14)) * 3.2, 0, 1)
         central = np.exp(-((np.abs(x) - 0.25) ** 2) / 0.12)

@@ -19,7 +19,10 @@ MODALITIES = ("dermatoscopy", "dermoscopy", "dermatoscopic", "dermoscopic")
 ORGAN = "skin"
 FINDINGS = {
     "actinic keratosis": ("a rough scaly red patch with a strawberry pattern", "erythema with white yellow scale"),
-    "basal cell carcinoma": ("a pearly pink nodule with arborizing vessels", "blue grey ovoid nests and telangiectasia"),
+    "basal cell carcinoma": (
+        "a pearly pink nodule with arborizing vessels",
+        "blue grey ovoid nests and telangiectasia",
+    ),
     "benign keratosis": ("a sharply demarcated brown plaque with milia like cysts", "a waxy stuck on lesion"),
     "dermatofibroma": ("a central white scar like patch with a peripheral pigment network", "a firm pale centre"),
     "melanoma": ("an asymmetric multicoloured lesion with irregular borders", "blue white veil and irregular streaks"),
@@ -36,7 +39,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image = np.ones((size, size, 3), np.float32) * skin
     image = image * (1 + 0.03 * smooth_noise(rng, size, 24, 2))[..., None]
     image, mask = _LESIONS[classname](rng, size, image.astype(np.float32), *rng.uniform(-0.15, 0.15, 2))
-    for _ in range(rng.poisson(2.5)):
+    for _ in range(rng.poisson(1.0)):
         ends = [(rng.uniform(-1, 1), -1.0), (rng.uniform(-1, 1), rng.uniform(-0.3, 0.3)), (rng.uniform(-1, 1), 1.0)]
         image = mix(image, (0.12, 0.08, 0.06), curve(rng, size, ends, 0.012) * 0.8)
     image, mask = turn(rng, image, mask, 180, 0.05, 0.15)
@@ -87,10 +90,12 @@ def _fibroma(rng: np.random.Generator, size: int, image: Array, cx: float, cy: f
 
 def _melanoma(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float) -> tuple[Array, Array]:
     radius = rng.uniform(0.42, 0.62)
-    shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.75, 1.4), irregular=0.26, lobes=8, edge=0.04)
+    shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.75, 1.4), irregular=0.2, lobes=7, edge=0.04)
     image = mix(image, BROWN, shape * 0.95)
     for colour in (DARK, (0.3, 0.33, 0.42), (0.72, 0.3, 0.28), (0.88, 0.8, 0.76), DARK):
-        patch = blob(rng, size, *(np.asarray((cx, cy)) + rng.normal(0, 0.22, 2)), rng.uniform(0.12, 0.28), irregular=0.3)
+        patch = blob(
+            rng, size, *(np.asarray((cx, cy)) + rng.normal(0, 0.22, 2)), rng.uniform(0.12, 0.28), irregular=0.3
+        )
         image = mix(image, colour, patch * shape * rng.uniform(0.4, 0.95))
     return image, shape
 
@@ -110,6 +115,4 @@ def _vascular(rng: np.random.Generator, size: int, image: Array, cx: float, cy: 
     return mix(image, colour, lagoons * 0.9), np.maximum(shape, lagoons)
 
 
-_LESIONS = dict(
-    zip(CLASSES, (_keratosis, _basal, _seborrhoeic, _fibroma, _melanoma, _nevus, _vascular), strict=True)
-)
+_LESIONS = dict(zip(CLASSES, (_keratosis, _basal, _seborrhoeic, _fibroma, _melanoma, _nevus, _vascular), strict=True))

@@ -28,7 +28,12 @@ def fibres(rng: np.random.Generator, size: int, image: Array, waves: float = 9) 
 
 
 def nuclei(
-    rng: np.random.Generator, size: int, image: Array, count: int, radius: tuple[float, float], inside: Array | None = None
+    rng: np.random.Generator,
+    size: int,
+    image: Array,
+    count: int,
+    radius: tuple[float, float],
+    inside: Array | None = None,
 ) -> tuple[Array, Array]:
     """Dark nuclei; returns the image and where they are."""
     where = dots(rng, size, count, radius, inside)

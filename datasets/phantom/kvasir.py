@@ -23,7 +23,10 @@ FINDINGS = {
     "dyed resection margins": ("a flat blue dyed defect after resection", "a blue stained wound with pale margins"),
     "esophagitis": ("red linear mucosal breaks above the junction", "erosions with white exudate in the oesophagus"),
     "normal cecum": ("a smooth pouch with the appendiceal orifice and converging folds", "a crescent fold and orifice"),
-    "normal pylorus": ("a round dark opening with a smooth symmetric rim", "a circular orifice in smooth gastric mucosa"),
+    "normal pylorus": (
+        "a round dark opening with a smooth symmetric rim",
+        "a circular orifice in smooth gastric mucosa",
+    ),
     "normal z line": ("a sharp zigzag border between pale and red mucosa", "a regular junction of pink and red mucosa"),
     "polyps": ("a round protruding polyp with a smooth reddish surface", "a sessile dome shaped mucosal bump"),
     "ulcerative colitis": ("granular red mucosa with yellow ulcers and lost vessels", "diffuse friable erythema"),
@@ -50,7 +53,9 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     return phantom
 
 
-def _dome(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float, radius: float) -> tuple[Array, Array]:
+def _dome(
+    rng: np.random.Generator, size: int, image: Array, cx: float, cy: float, radius: float
+) -> tuple[Array, Array]:
     shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.85, 1.25), irregular=0.06, edge=0.05)
     x, y = grid(size)
     light = np.clip(1 - np.hypot(x - cx + radius * 0.35, y - cy + radius * 0.35) / (1.6 * radius), 0, 1)
@@ -126,7 +131,11 @@ def _pylorus(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, 
 def _z_line(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Array]:
     cx, cy = rng.uniform(-0.15, 0.15, 2)
     r, theta = polar(size, cx, cy)
-    border = rng.uniform(0.45, 0.6) + 0.07 * np.sin(theta * rng.integers(7, 13)) + 0.07 * np.sin(theta * 3 + rng.uniform(0, 6))
+    border = (
+        rng.uniform(0.45, 0.6)
+        + 0.07 * np.sin(theta * rng.integers(7, 13))
+        + 0.07 * np.sin(theta * 3 + rng.uniform(0, 6))
+    )
     image = mix(image, (0.93, 0.76, 0.7), np.clip((r - border) * 20, 0, 1) * 0.9)
     image = mix(image, (0.76, 0.3, 0.26), np.clip((border - r) * 20, 0, 1) * 0.85)
     return _tube(rng, size, image, cx, cy), np.clip(1 - np.abs(r - border) * 12, 0, 1)

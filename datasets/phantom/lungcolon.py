@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Array, Phantom, blob, dots, finish, mix, pick, smooth_noise, turn
+from datasets.phantom.base import Array, Phantom, blob, dots, finish, mix, pick, smooth_noise
 from datasets.phantom.histology import RED, WHITE, fibres, gland, nuclei, stain
 
 CLASSES = (
@@ -21,16 +21,18 @@ FINDINGS = {
     "colon benign tissue": ("regular round crypts with goblet cells", "evenly spaced colonic glands with small nuclei"),
     "lung adenocarcinoma": ("small acinar and papillary glands in fibrous stroma", "atypical glands lining alveoli"),
     "lung benign tissue": ("open alveoli with thin septa and red blood cells", "air spaces with delicate walls"),
-    "lung squamous cell carcinoma": ("solid sheets of polygonal cells with keratin pearls", "nests of eosinophilic cells"),
+    "lung squamous cell carcinoma": (
+        "solid sheets of polygonal cells with keratin pearls",
+        "nests of eosinophilic cells",
+    ),
 }
 
 
 def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     """One tile of tissue."""
     image, mask = _TISSUES[classname](rng, size)
-    image, mask = turn(rng, image, mask, 12, 0.03, 0.1)
-    hidden = image.sum(axis=-1) < 0.05
-    image[hidden] = np.asarray(WHITE)
+    quarter = int(rng.integers(4))
+    image, mask = np.rot90(image, quarter), np.rot90(mask, quarter)
     phantom = finish(rng, image * (1 + rng.normal(0, 0.06, 3)), mask, noise=0.03, bias=0.05)
     phantom.attributes = {"finding": pick(rng, *FINDINGS[classname])}
     return phantom
@@ -41,7 +43,7 @@ def _colon_tumour(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     for _ in range(rng.integers(4, 7)):
         place = rng.uniform(-0.8, 0.8, 2)
         image, shape = gland(
-            rng, size, image, *place, rng.uniform(0.3, 0.5), lumen=rng.uniform(0.3, 0.5), irregular=0.16, crowded=0.8
+            rng, size, image, *place, rng.uniform(0.3, 0.5), lumen=rng.uniform(0.3, 0.5), irregular=0.1, crowded=0.8
         )
         image = mix(image, (0.6, 0.35, 0.5), dots(rng, size, 12, (0.02, 0.04), shape) * 0.5)
         mask = np.maximum(mask, shape)
@@ -67,7 +69,7 @@ def _lung_tumour(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     for _ in range(rng.integers(7, 13)):
         place = rng.uniform(-0.9, 0.9, 2)
         image, shape = gland(
-            rng, size, image, *place, rng.uniform(0.13, 0.24), lumen=rng.uniform(0.35, 0.6), irregular=0.2, crowded=0.4
+            rng, size, image, *place, rng.uniform(0.13, 0.24), lumen=rng.uniform(0.35, 0.6), irregular=0.12, crowded=0.4
         )
         mask = np.maximum(mask, shape)
     return nuclei(rng, size, image, 40, (0.03, 0.05))[0], mask

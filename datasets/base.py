@@ -1,0 +1,97 @@
+"""What all datasets share: folder layout, split file, few-shot draw, base and new classes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import UserError
+from datasets import splits
+
+log = logging.getLogger(__name__)
+
+ARCHIVES = "TahaKoleilat/BiomedCoOp"  # dataset repository on Hugging Face with <NAME>.zip of each dataset
+REHEARSAL = "REHEARSAL.json"  # lies in the root of generated data
+REHEARSAL_NOTE = "rehearsal (synthetic)"
+
+
+class BiomedDataset(DatasetBase):
+    """Images in ``<root>/<NAME>/<NAME>/<class folder>/<file>``, split in ``<root>/<NAME>/split_<NAME>.json``.
+
+    Attributes:
+        key: short name, also of the config file.
+        modality, organ, template: ``template`` is the clinical prompt with ``{}`` for the class name.
+        published_classnames: in label order; the split file's own order rules where there is one.
+        published_sizes: images for training, validation and test.
+        all_classnames: class names of the full set, base and new.
+        split_hash, data_hash: of the split file's rows, and of the paths and sizes of this run's images.
+        notes: what a reader of the results should know; ``root_note`` is set on generated data.
+
+    Raises:
+        UserError: no such folder (with where to get it), a bad split file, missing images.
+    """
+
+    key: str = ""
+    modality: str = ""
+    organ: str = ""
+    template: str = ""
+    published_classnames: tuple[str, ...] = ()
+    published_sizes: tuple[int, int, int] | None = None
+    drive_id: str = ""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        own = cfg.DATASET
+        self.notes: list[str] = []
+        self.modality, self.organ = own.MODALITY or self.modality, own.ORGAN or self.organ
+        self.template = own.TEMPLATE or self.template
+        if self.template.count("{}") != 1:
+            raise UserError(f'DATASET.TEMPLATE "{self.template}" must hold {{}} once, for the class name')
+        root = Path(own.ROOT).expanduser().resolve()
+        folder, images, split_path = self.locate(root, cfg)
+        self.root_note = REHEARSAL_NOTE if (root / REHEARSAL).is_file() else ""
+        split = self._split(images, split_path, cfg)
+        self.split_hash = splits.split_hash(split)
+        self.all_classnames = [name for _, name in sorted({(n, c) for part in splits.PARTS for _, n, c in split[part]})]
+        drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
+        chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
+        self.data_hash = splits.files_hash(images, chosen)
+        train, val, test = (
+            [Datum(impath=str(images / path), label=label, classname=name) for path, label, name in chosen[part]]
+            for part in splits.PARTS
+        )
+        super().__init__(train_x=train, val=val, test=test)
+        for note in self.notes:
+            log.info("%s: %s", type(self).__name__, note)
+
+    def locate(self, root: Path, cfg: CfgNode) -> tuple[Path, Path, Path]:
+        """Folder of the dataset, folder of its images, split file (which need not exist)."""
+        folder = root / self.dataset_dir
+        images = folder / self.dataset_dir
+        if not images.is_dir():
+            raise UserError(
+                f"no {self.dataset_dir} images in {images}. Get {self.dataset_dir}.zip from the Hugging Face dataset "
+                f"repository {ARCHIVES} or Google Drive id {self.drive_id} and unpack it in {root}, name another folder "
+                f"with --root (DATA=…), or generate a stand-in: python -m datasets.phantom --root data/phantom "
+                f"--datasets {self.key}"
+            )
+        return folder, images, folder / f"split_{self.dataset_dir}.json"
+
+    def _split(self, images: Path, path: Path, cfg: CfgNode) -> splits.Split:
+        if not path.is_file():
+            names = tuple(cfg.DATASET.CLASSNAMES) or self.published_classnames
+            self.notes.append(
+                f"no {path.name}: split made from the class folders, 50/20/30 per class, seed {cfg.DATASET.SPLIT_SEED}"
+            )
+            return splits.make_split(images, names, cfg.DATASET.SPLIT_SEED)
+        split = splits.read_split(path)
+        names = {name for part in splits.PARTS for _, _, name in split[part]}
+        absent = [name for name in self.published_classnames if name not in names]
+        if absent:
+            self.notes.append(f"the split file has no images of the published classes {', '.join(absent)}")
+        extra = sorted(names - set(self.published_classnames))
+        if self.published_classnames and extra:
+            self.notes.append(f"the split file has classes that are not published: {', '.join(extra)}")
+        return split

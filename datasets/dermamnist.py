@@ -1,0 +1,26 @@
+"""Pigmented skin lesions."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import BiomedDataset
+
+
+@DATASET_REGISTRY.register()
+class DermaMNIST(BiomedDataset):
+    """Pigmented skin lesions, 7 classes."""
+
+    key = "dermamnist"
+    dataset_dir = "DermaMNIST"
+    modality = "dermatoscopy"
+    organ = "skin"
+    template = "a dermatoscopy photo of a {} in the skin."
+    published_classnames = (
+        "actinic keratosis",
+        "basal cell carcinoma",
+        "benign keratosis",
+        "dermatofibroma",
+        "melanoma",
+        "melanocytic nevus",
+        "vascular lesion",
+    )
+    published_sizes = (7006, 1003, 2005)
+    drive_id = "1Jxd1-DWljunRDZ8fY80dl5zUMefriQXt"

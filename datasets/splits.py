@@ -1,0 +1,184 @@
+"""Split files: reading the published ones, making one where there is none, drawing the few shots."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import UserError, write_json
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+MADE_FRACTIONS = (0.5, 0.2)  # train, val; the rest is the test set
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+Row = tuple[str, int, str]  # path below the image folder, label, class name
+Split = dict[str, list[Row]]
+
+
+def read_split(path: Path) -> Split:
+    """A published split file ``{"train"|"val"|"test": [[path, label, classname], …]}``.
+
+    Raises:
+        UserError: not such a file; the message names the first bad entry.
+    """
+    try:
+        loaded = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable JSON file: {error}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(loaded.get(part), list) for part in PARTS):
+        raise UserError(f'{path} must hold the lists "train", "val" and "test"')
+    names: dict[int, str] = {}
+    split: Split = {part: [] for part in PARTS}
+    for part in PARTS:
+        for number, entry in enumerate(loaded[part]):
+            split[part].append(_checked_row(entry, names, f"{path}, {part}[{number}]"))
+    if not split["train"] or not split["test"]:
+        raise UserError(f"{path} has no images to {'train on' if not split['train'] else 'test on'}")
+    return split
+
+
+def _checked_row(entry: Any, names: dict[int, str], where: str) -> Row:
+    shaped = isinstance(entry, list) and len(entry) == 3
+    if not shaped or not isinstance(entry[0], str) or type(entry[1]) is not int or not isinstance(entry[2], str):
+        raise UserError(f"{where}: {json.dumps(entry)[:80]} is not [path, label, class name]")
+    name, label, classname = entry
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or label < 0:
+        raise UserError(f"{where}: the path must lie below the image folder and the label be 0 or more, got {entry}")
+    if names.setdefault(label, classname) != classname:
+        raise UserError(f'{where}: label {label} is "{classname}" here and "{names[label]}" before')
+    return name, label, classname
+
+
+def make_split(images: Path, classnames: Sequence[str], seed: int) -> Split:
+    """50/20/30 per class, seeded, from class folders; labels follow ``classnames``, or the sorted folders.
+
+    Raises:
+        UserError: no class folders, or a class with fewer than three images.
+    """
+    folders = {_plain(p.name): p for p in sorted(images.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+    if not folders:
+        raise UserError(f"{images} holds no class folders")
+    unknown = [name for name in classnames if _plain(name) not in folders]
+    if unknown:
+        have = ", ".join(p.name for p in folders.values())
+        raise UserError(f'{images} has no folder for the class "{unknown[0]}" (folders there: {have})')
+    names = list(classnames) or [path.name.replace("_", " ") for path in folders.values()]
+    split: Split = {part: [] for part in PARTS}
+    for label, name in enumerate(names):
+        folder = folders[_plain(name)]
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if len(files) < 3:
+            raise UserError(f"{folder} holds {len(files)} images; a split needs at least 3 per class")
+        random.Random(f"split/{seed}/{name}").shuffle(files)
+        first = max(1, round(len(files) * MADE_FRACTIONS[0]))
+        second = min(first + max(1, round(len(files) * MADE_FRACTIONS[1])), len(files) - 1)
+        for part, chosen in zip(PARTS, (files[:first], files[first:second], files[second:]), strict=True):
+            split[part] += [(path.relative_to(images).as_posix(), label, name) for path in chosen]
+    return split
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").strip().lower()
+
+
+def split_hash(split: Split) -> str:
+    """SHA-256 over the rows, in order."""
+    return hashlib.sha256(json.dumps([split[part] for part in PARTS]).encode()).hexdigest()
+
+
+def draw_few_shot(split: Split, num_shots: int, seed: int) -> Split:
+    """K images per label for training, min(K, 4) for validation, as Dassl and CoOp draw them for this seed.
+
+    ``random.sample`` per label in order of first appearance, training first, on the full class set; a negative
+    seed draws from the running stream.
+    """
+    if num_shots < 1:
+        return split
+    state = random.getstate()
+    if seed >= 0:
+        random.seed(seed)
+    try:
+        drawn = dict(split)
+        for part, shots in (("train", num_shots), ("val", min(num_shots, 4))):
+            items = [Datum(impath=path, label=label, classname=name) for path, label, name in split[part]]
+            chosen = DatasetBase().generate_fewshot_dataset(items, num_shots=shots)
+            drawn[part] = [(item.impath, item.label, item.classname) for item in chosen]
+    finally:
+        if seed >= 0:
+            random.setstate(state)
+    return drawn
+
+
+def cached_few_shot(split: Split, num_shots: int, seed: int, folder: Path) -> Split:
+    """:func:`draw_few_shot`, kept as JSON in ``folder/split_fewshot`` (or the user's cache where that is read-only)."""
+    if num_shots < 1 or seed < 0:
+        return draw_few_shot(split, num_shots, seed)
+    digest = split_hash(split)
+    name = f"shot_{num_shots}-seed_{seed}-{digest[:12]}.json"
+    places = [folder / "split_fewshot", Path("~/.cache/biomed-dpt/split_fewshot").expanduser() / folder.name]
+    for place in places:
+        try:
+            kept = json.loads((place / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(kept, dict) and kept.get("split") == digest:
+            return {**split, "train": [tuple(r) for r in kept["train"]], "val": [tuple(r) for r in kept["val"]]}
+    drawn = draw_few_shot(split, num_shots, seed)
+    record = {"num_shots": num_shots, "seed": seed, "split": digest, "train": drawn["train"], "val": drawn["val"]}
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            write_json(record, str(place / name))
+        except OSError:
+            log.debug("%s is read-only", place)
+            continue
+        break
+    return drawn
+
+
+def select_classes(split: Split, subsample: str) -> Split:
+    """All classes; the "base" half (the first ceil(n/2) labels); or the "new" half; relabelled from 0.
+
+    Raises:
+        UserError: another word than all, base, new, or a dataset with one class and none left for "new".
+    """
+    if subsample not in ("all", "base", "new"):
+        raise UserError(f'DATASET.SUBSAMPLE_CLASSES is "{subsample}", must be all, base or new')
+    labels = sorted({label for part in PARTS for _, label, _ in split[part]})
+    half = math.ceil(len(labels) / 2)
+    chosen = {"all": labels, "base": labels[:half], "new": labels[half:]}[subsample]
+    if not chosen:
+        raise UserError(f"{len(labels)} classes leave none for the {subsample} half")
+    relabel = {label: index for index, label in enumerate(chosen)}
+    return {part: [(p, relabel[n], c) for p, n, c in split[part] if n in relabel] for part in PARTS}
+
+
+def files_hash(images: Path, split: Split) -> str:
+    """SHA-256 over paths and sizes of the images of a run.
+
+    Raises:
+        UserError: images that the split names and the folder lacks.
+    """
+    digest, missing = hashlib.sha256(), []
+    for part in PARTS:
+        for name, label, _ in split[part]:
+            try:
+                size = os.stat(images / name).st_size
+            except OSError:
+                missing.append(name)
+                continue
+            digest.update(f"{part}/{name}/{label}/{size}\n".encode())
+    if missing:
+        raise UserError(f"{len(missing)} images of the split are not in {images}, first {missing[0]}")
+    return digest.hexdigest()
