@@ -12,4 +12,6 @@ def vit_phantom_patch16_128(pretrained: bool = False, **kwargs: Any) -> VisionTr
     for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         kwargs.pop(key, None)
     settings: dict[str, Any] = {"img_size": 128, "patch_size": 16, "embed_dim": 192, "depth": 6, "num_heads": 3}
-    return VisionTransformer(**(settings | kwargs))
+    tower = VisionTransformer(**(settings | kwargs))
+    tower.default_cfg = tower.pretrained_cfg = {}  # open_clip asks it for a pooling size
+    return tower

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from datasets.prompts import load_prompts
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -14,6 +13,7 @@ from backbones import zero_vectors
 from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from datasets.prompts import load_prompts
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import PromptLearner
@@ -95,9 +95,7 @@ class BiomedDPT(CoOp):
         self.fixed_features = prompt_ensemble(encoded)  # F (C, D)
         visual = self.own.VISUAL
         count = visual.N_TOKENS if self.backbone.supports_visual_prompts else 0
-        self.visual_prompt = zero_vectors(
-            count, self.backbone.visual_width, visual.PLACEMENT, deep=visual.DEPTH == "deep"
-        )
+        self.visual_prompt = zero_vectors(count, self.backbone.visual_width, visual.PLACEMENT, deep=visual.DEPTH == "deep")
         return super().build_learner(classnames)
 
     def image_features(self, images: Tensor) -> Tensor:

@@ -92,9 +92,7 @@ def check_same_settings(cfg: CfgNode, folder: Path) -> None:
     changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]
     if changed:
         shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed[:3])
-        raise UserError(
-            f"{folder} holds a run with other settings ({shown}): remove it or choose another output folder"
-        )
+        raise UserError(f"{folder} holds a run with other settings ({shown}): remove it or choose another output folder")
 
 
 def is_complete(folder: str | Path) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from datasets.prompts import load_prompts
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from datasets.prompts import load_prompts
 from trainers.base import VLTrainer
 from trainers.biomed_dpt import prompt_ensemble
 from trainers.prompt_learner import fill

@@ -90,9 +90,7 @@ def band(size: int, centre: Array, width: float | Array, edge: float = 0.02) -> 
     return soft_step(np.abs(y - centre[None, :]) - np.asarray(width) / 2, edge)
 
 
-def dots(
-    rng: np.random.Generator, size: int, count: int, radius: tuple[float, float], inside: Array | None = None
-) -> Array:
+def dots(rng: np.random.Generator, size: int, count: int, radius: tuple[float, float], inside: Array | None = None) -> Array:
     """``count`` small soft discs at random places (where ``inside`` is above 0.5, if given)."""
     total = np.zeros((size, size), np.float32)
     places = np.argwhere(inside > 0.5) if inside is not None else None
@@ -207,9 +205,7 @@ PLAIN = (
 )
 
 
-def compose_caption(
-    rng: np.random.Generator, *, template: str, modality: str, organ: str, name: str, finding: str
-) -> str:
+def compose_caption(rng: np.random.Generator, *, template: str, modality: str, organ: str, name: str, finding: str) -> str:
     """A caption that names the class three times out of five and otherwise only tells what is seen."""
     frames = NAMED if rng.random() < 0.6 else PLAIN
     frame = frames[rng.integers(len(frames))]

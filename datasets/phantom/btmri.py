@@ -94,9 +94,7 @@ def _glioma(rng: np.random.Generator, size: int, image: Array, brain: Array, rx:
             "an irregular hypointense intra axial lesion with infiltrating margins",
         )
     )
-    around = pick(
-        rng, "surrounding vasogenic oedema", "peritumoral edema and mass effect", "extensive white matter edema"
-    )
+    around = pick(rng, "surrounding vasogenic oedema", "peritumoral edema and mass effect", "extensive white matter edema")
     return image, shape, f"{what} and {around} in the {side(cx)} {lobe}"
 
 

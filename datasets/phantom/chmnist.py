@@ -84,9 +84,7 @@ def _glands(rng: np.random.Generator, size: int) -> Array:
     for cx in np.arange(-0.9, 1.2, step):
         for cy in np.arange(-0.9, 1.2, step):
             place = cx + rng.normal(0, 0.05), cy + rng.normal(0, 0.05)
-            image, _ = gland(
-                rng, size, image, *place, step * 0.42, lumen=0.3, irregular=0.05, crowded=0.05, goblet=True
-            )
+            image, _ = gland(rng, size, image, *place, step * 0.42, lumen=0.3, irregular=0.05, crowded=0.05, goblet=True)
     return image
 
 

@@ -36,9 +36,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
                 cy = rng.uniform(0.0, 0.5)
                 mask = np.maximum(
                     mask,
-                    blob(
-                        rng, size, sign * rng.uniform(0.5, 0.66), cy, rng.uniform(0.13, 0.24), irregular=0.2, edge=0.2
-                    ),
+                    blob(rng, size, sign * rng.uniform(0.5, 0.66), cy, rng.uniform(0.13, 0.24), irregular=0.2, edge=0.2),
                 )
         mask = mask * lungs
         image = mix(image, 0.5 + 0.07 * texture, mask * rng.uniform(0.5, 0.85))
@@ -51,10 +49,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     elif classname == "lung opacity lungs":
         sign = rng.choice([-1, 1])
         cx, cy = sign * rng.uniform(0.3, 0.5), rng.uniform(-0.4, 0.4)
-        mask = (
-            blob(rng, size, cx, cy, rng.uniform(0.2, 0.34), aspect=rng.uniform(0.8, 1.2), irregular=0.12, edge=0.1)
-            * lungs
-        )
+        mask = blob(rng, size, cx, cy, rng.uniform(0.2, 0.34), aspect=rng.uniform(0.8, 1.2), irregular=0.12, edge=0.1) * lungs
         image = mix(image, rng.uniform(0.6, 0.78) + 0.03 * texture, mask * 0.95)
         finding = (
             pick(

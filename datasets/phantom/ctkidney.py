@@ -21,9 +21,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image = mix(image, rng.uniform(0.28, 0.36), inner * 0.8)
     image = mix(image, rng.uniform(0.48, 0.56), blob(rng, size, -0.42, -0.22, 0.34, aspect=1.1, irregular=0.12) * inner)
     for _ in range(rng.integers(3, 7)):
-        loop = blob(
-            rng, size, rng.uniform(-0.1, 0.6), rng.uniform(-0.5, -0.05), rng.uniform(0.06, 0.13), irregular=0.15
-        )
+        loop = blob(rng, size, rng.uniform(-0.1, 0.6), rng.uniform(-0.5, -0.05), rng.uniform(0.06, 0.13), irregular=0.15)
         image = mix(image, rng.choice([0.42, 0.5, 0.05]), loop * inner)
     image = mix(image, 0.42, blob(rng, size, 0, 0.48, 0.28, aspect=1.7, irregular=0.05) * body)  # muscle
     image = mix(image, rng.uniform(0.85, 1.0), blob(rng, size, 0, 0.33, 0.13, irregular=0.06))  # vertebra

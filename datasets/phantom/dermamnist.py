@@ -93,9 +93,7 @@ def _melanoma(rng: np.random.Generator, size: int, image: Array, cx: float, cy: 
     shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.75, 1.4), irregular=0.2, lobes=7, edge=0.04)
     image = mix(image, BROWN, shape * 0.95)
     for colour in (DARK, (0.3, 0.33, 0.42), (0.72, 0.3, 0.28), (0.88, 0.8, 0.76), DARK):
-        patch = blob(
-            rng, size, *(np.asarray((cx, cy)) + rng.normal(0, 0.22, 2)), rng.uniform(0.12, 0.28), irregular=0.3
-        )
+        patch = blob(rng, size, *(np.asarray((cx, cy)) + rng.normal(0, 0.22, 2)), rng.uniform(0.12, 0.28), irregular=0.3)
         image = mix(image, colour, patch * shape * rng.uniform(0.4, 0.95))
     return image, shape
 

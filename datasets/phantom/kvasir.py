@@ -53,9 +53,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     return phantom
 
 
-def _dome(
-    rng: np.random.Generator, size: int, image: Array, cx: float, cy: float, radius: float
-) -> tuple[Array, Array]:
+def _dome(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float, radius: float) -> tuple[Array, Array]:
     shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.85, 1.25), irregular=0.06, edge=0.05)
     x, y = grid(size)
     light = np.clip(1 - np.hypot(x - cx + radius * 0.35, y - cy + radius * 0.35) / (1.6 * radius), 0, 1)
@@ -131,11 +129,7 @@ def _pylorus(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, 
 def _z_line(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Array]:
     cx, cy = rng.uniform(-0.15, 0.15, 2)
     r, theta = polar(size, cx, cy)
-    border = (
-        rng.uniform(0.45, 0.6)
-        + 0.07 * np.sin(theta * rng.integers(7, 13))
-        + 0.07 * np.sin(theta * 3 + rng.uniform(0, 6))
-    )
+    border = rng.uniform(0.45, 0.6) + 0.07 * np.sin(theta * rng.integers(7, 13)) + 0.07 * np.sin(theta * 3 + rng.uniform(0, 6))
     image = mix(image, (0.93, 0.76, 0.7), np.clip((r - border) * 20, 0, 1) * 0.9)
     image = mix(image, (0.76, 0.3, 0.26), np.clip((border - r) * 20, 0, 1) * 0.85)
     return _tube(rng, size, image, cx, cy), np.clip(1 - np.abs(r - border) * 12, 0, 1)

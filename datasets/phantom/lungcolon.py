@@ -57,9 +57,7 @@ def _colon_benign(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     for cx in np.arange(-0.9, 1.2, step):
         for cy in np.arange(-0.9, 1.2, step):
             place = cx + rng.normal(0, 0.04), cy + rng.normal(0, 0.04)
-            image, shape = gland(
-                rng, size, image, *place, step * 0.42, lumen=0.25, irregular=0.04, crowded=0.05, goblet=True
-            )
+            image, shape = gland(rng, size, image, *place, step * 0.42, lumen=0.25, irregular=0.04, crowded=0.05, goblet=True)
             mask = np.maximum(mask, shape)
     return image, mask
 

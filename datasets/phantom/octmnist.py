@@ -24,9 +24,7 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     lift = np.zeros(size)
     if classname == "drusen":
         for _ in range(rng.integers(3, 8)):
-            lift += rng.uniform(0.05, 0.11) * np.exp(
-                -((line - rng.uniform(-0.8, 0.8)) ** 2) / rng.uniform(0.003, 0.012)
-            )
+            lift += rng.uniform(0.05, 0.11) * np.exp(-((line - rng.uniform(-0.8, 0.8)) ** 2) / rng.uniform(0.003, 0.012))
         finding = pick(
             rng,
             "bumpy dome shaped elevations of the retinal pigment epithelium",

@@ -132,9 +132,7 @@ class TrainerBase:
             return 0
         log.info("Found checkpoint at %s (will resume training)", directory)
         epochs = {
-            resume_from_checkpoint(
-                os.path.join(directory, name), self._models[name], self._optims[name], self._scheds[name]
-            )
+            resume_from_checkpoint(os.path.join(directory, name), self._models[name], self._optims[name], self._scheds[name])
             for name in names
         }
         if len(epochs) > 1:
@@ -153,9 +151,7 @@ class TrainerBase:
         for name in self.get_model_names():
             path = self._checkpoint_path(os.path.join(directory, name), epoch)
             state = load_checkpoint(path)
-            log.info(
-                "Load %s from %s (epoch = %s, val_result = %s)", name, path, state["epoch"], state.get("val_result")
-            )
+            log.info("Load %s from %s (epoch = %s, val_result = %s)", name, path, state["epoch"], state.get("val_result"))
             self._models[name].load_state_dict(state["state_dict"])
 
     @staticmethod

@@ -1,0 +1,57 @@
+"""The LLM-written prompts of each dataset: ``<key>.json`` with 50 sentences per class and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dassl.utils import UserError, nearest
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Sentences by class name, the file's SHA-256, and the file."""
+
+    texts: dict[str, list[str]]
+    sha256: str
+    path: Path
+
+
+def load_prompts(path_or_key: str | Path, classnames: Sequence[str], n_prompts: int) -> PromptSet:
+    """The first ``n_prompts`` sentences of each class.
+
+    Args:
+        path_or_key: a dataset's key, or a JSON file ``{"prompts": {classname: [{"text": …}, …]}}``; plain strings
+            instead of objects are understood.
+
+    Raises:
+        UserError: no such file, a class without prompts, or fewer than ``n_prompts`` of them.
+    """
+    path = Path(path_or_key).expanduser()
+    if path.suffix != ".json":
+        path = FOLDER / f"{path_or_key}.json"
+    if not path.is_file():
+        have = ", ".join(sorted(p.stem for p in FOLDER.glob("*.json")))
+        raise UserError(
+            f"no LLM prompts for this dataset: {path} is not there (prompts exist for: {have}). "
+            f"Write {n_prompts} sentences per class and name the file with DATASET.PROMPTS, or choose a method without them"
+        )
+    raw = path.read_bytes()
+    try:
+        prompts = json.loads(raw)["prompts"]
+        by_name = {name: [entry if isinstance(entry, str) else entry["text"] for entry in prompts[name]] for name in prompts}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} must hold {{"prompts": {{class name: [sentence, …]}}}}: {error!r}') from error
+    texts = {}
+    for name in classnames:
+        if name not in by_name:
+            raise UserError(f'{path} has no prompts for the class "{name}".{nearest(name, list(by_name))}')
+        if len(by_name[name]) < n_prompts:
+            raise UserError(f'{path} has {len(by_name[name])} prompts for "{name}", {n_prompts} are needed (N_PROMPTS)')
+        texts[name] = by_name[name][:n_prompts]
+    return PromptSet(texts, hashlib.sha256(raw).hexdigest(), path)

@@ -1,0 +1,85 @@
+# Shared by all scripts: arguments, environment, loops. A method's script sets METHOD and calls one function.
+#
+#   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
+#   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
+#   SEEDS     seeds where none is named (1 2 3)          PYTHON    interpreter (.venv's, else python)
+#
+# Arguments in the form KEY=VALUE or "KEY VALUE" pairs behind "--" are config overrides, passed through.
+set -euo pipefail
+REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+DATA="${DATA:-data}"
+BACKBONE="${BACKBONE:-BiomedCLIP}"
+OUTPUT="${OUTPUT:-output}"
+SEEDS="${SEEDS:-1 2 3}"
+if [ -z "${PYTHON:-}" ]; then
+    if [ -x "$REPO/.venv/bin/python" ]; then PYTHON="$REPO/.venv/bin/python"; else PYTHON=python; fi
+fi
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+# Splits "$@" into POSITIONAL (before --) and EXTRA (behind it), and takes the published order DATA DATASET MODEL.
+parse_arguments() {
+    POSITIONAL=() EXTRA=()
+    while [ $# -gt 0 ]; do
+        if [ "$1" = "--" ]; then shift; EXTRA=("$@"); break; fi
+        POSITIONAL+=("$1"); shift
+    done
+    [ ${#POSITIONAL[@]} -gt 0 ] || fail "no dataset named; datasets: $(dataset_names)"
+    if [ ${#POSITIONAL[@]} -ge 2 ] && ! is_dataset "${POSITIONAL[0]}" && is_dataset "${POSITIONAL[1]}"; then
+        DATA="${POSITIONAL[0]}"
+        POSITIONAL=("${POSITIONAL[@]:1}")
+        if [ ${#POSITIONAL[@]} -ge 2 ] && ! [[ "${POSITIONAL[1]}" =~ ^[0-9]+$ ]]; then
+            BACKBONE="${POSITIONAL[1]}"
+            POSITIONAL=("${POSITIONAL[0]}" "${POSITIONAL[@]:2}")
+        fi
+    fi
+    DATASET="${POSITIONAL[0]}"
+    is_dataset "$DATASET" || fail "unknown dataset \"$DATASET\"; datasets: $(dataset_names)"
+    local word
+    for word in "${POSITIONAL[@]:1}"; do
+        [[ "$word" =~ ^[0-9]+$ ]] || fail "\"$word\" is not a number (shots, seed)"
+    done
+}
+
+is_dataset() { [ -f "$REPO/configs/datasets/$1.yaml" ]; }
+dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' '); }
+
+# run METHOD few_shot|base2new SHOTS SEED [train.py arguments]: one run, skipped by train.py when it is done
+run() {
+    local method="$1" task="$2" shots="$3" seed="$4"; shift 4
+    local folder=few_shot config
+    [ "$task" = few_shot ] || folder=base_to_novel
+    config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
+    [ -f "$config" ] || config="$REPO/configs/trainers/$method/$folder.yaml"
+    "$PYTHON" "$REPO/train.py" --root "$DATA" --seed "$seed" --trainer "$method" --backbone "$BACKBONE" \
+        --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" --config-file "$config" \
+        --output-root "$OUTPUT" --task "$task" "$@" DATASET.NUM_SHOTS "$shots" ${EXTRA[@]+"${EXTRA[@]}"}
+}
+
+table() { "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$1" --datasets "$DATASET" --backbones "$BACKBONE" "${@:2}"; }
+
+# base2new METHOD [--eval-only] -- DATASET [SEED]
+base2new() {
+    local method="$1" seed; shift
+    local flags=()
+    if [ "$1" = --eval-only ]; then flags=(--eval-only); shift; fi
+    parse_arguments "$@"
+    for seed in ${POSITIONAL[1]:-$SEEDS}; do
+        run "$method" base2new "${SHOTS:-16}" "$seed" ${flags[@]+"${flags[@]}"}
+    done
+    table base2new --methods "$method" --shots "${SHOTS:-16}" --seeds ${POSITIONAL[1]:-$SEEDS}
+}
+
+# few_shot METHOD [--eval-only] DATASET [SHOTS] [SEED]
+few_shot() {
+    local method="$1" shots seed; shift
+    local flags=()
+    if [ "$1" = --eval-only ]; then flags=(--eval-only); shift; fi
+    parse_arguments "$@"
+    for shots in ${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}}; do
+        for seed in ${POSITIONAL[2]:-$SEEDS}; do
+            run "$method" few_shot "$shots" "$seed" ${flags[@]+"${flags[@]}"}
+        done
+    done
+    table few_shot --methods "$method" --shots ${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}} --seeds ${POSITIONAL[2]:-$SEEDS}
+}

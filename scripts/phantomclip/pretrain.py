@@ -1,0 +1,203 @@
+"""Pre-train PhantomCLIP on captioned phantoms and write it in open_clip's local-dir layout.
+
+    python scripts/phantomclip/pretrain.py --minutes 25          # writes backbones/weights/phantomclip
+    python scripts/phantomclip/pretrain.py --evaluate            # zero-shot accuracy on the evaluation seed
+
+The contrastive loss of CLIP (Radford et al., 2021, section 2.3) on phantoms of seeds that evaluation never draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import backbones.phantomclip_arch  # noqa: F401  (registers the image tower)
+from backbones.phantomclip import WEIGHTS
+from datasets import by_key, phantom
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIZE, EMBED, VOCABULARY, CONTEXT = 128, 128, 2000, 64
+VISION = {"timm_model_name": "vit_phantom_patch16_128", "timm_model_pretrained": False, "timm_pool": "",
+          "timm_proj": "linear", "image_size": SIZE}  # fmt: skip
+TEXT = {"hf_model_name": ".", "hf_tokenizer_name": ".", "hf_proj_type": "mlp",
+        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": CONTEXT}  # fmt: skip
+BERT = {"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 192, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "intermediate_size": 768, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1, "max_position_embeddings": CONTEXT, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "pad_token_id": 0}  # fmt: skip
+
+
+def draw_class(task: tuple[str, str, int]) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """All pre-training images of one class, uint8 (N, S, S, 3), and what was drawn in each."""
+    key, classname, count = task
+    drawn = [phantom.draw(key, classname, phantom.PRETRAINING_SEED, index, SIZE) for index in range(count)]
+    rgb = [d.image if d.image.ndim == 3 else np.repeat(d.image[..., None], 3, axis=2) for d in drawn]
+    return np.stack(rgb), [d.attributes for d in drawn]
+
+
+class Pool:
+    """Images and attributes of all classes, by dataset."""
+
+    def __init__(self, per_class: int) -> None:
+        tasks = [(key, name, per_class) for key in phantom.KEYS for name in phantom.module(key).CLASSES]
+        with multiprocessing.Pool(os.cpu_count()) as workers:
+            drawn = list(workers.imap(draw_class, tasks))
+        self.images = torch.from_numpy(np.concatenate([images for images, _ in drawn]))
+        self.about = [(t[0], t[1], attributes) for t, (_, many) in zip(tasks, drawn, strict=True) for attributes in many]
+        keys = np.array([about[0] for about in self.about])
+        self.by_key = {key: np.flatnonzero(keys == key) for key in phantom.KEYS}
+        self.templates = {key: cls.template for key, cls in by_key().items()}
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        key, name, attributes = self.about[index]
+        return phantom.caption(key, name, attributes, rng, self.templates[key]).lower()
+
+    def batch(self, rng: np.random.Generator, datasets: int, each: int) -> tuple[Tensor, list[str]]:
+        """``each`` images of ``datasets`` datasets: others of the same modality are the harder negatives."""
+        chosen = rng.choice(phantom.KEYS, datasets, replace=False)
+        rows = np.concatenate([rng.choice(self.by_key[key], each, replace=False) for key in chosen])
+        return crop(self.images[rows], rng), [self.caption(row, rng) for row in rows]
+
+
+def crop(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """uint8 (B, S, S, 3) -> normalised (B, 3, S, S), each a random crop of at least 60 % of the side."""
+    pixels = normalise(images)
+    theta = torch.zeros(len(pixels), 2, 3)
+    scale = torch.from_numpy(rng.uniform(0.6, 1.0, len(pixels))).float()
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = torch.from_numpy(rng.uniform(-1, 1, (len(pixels), 2))).float() * (1 - scale)[:, None]
+    return F.grid_sample(pixels, F.affine_grid(theta, list(pixels.shape), align_corners=False), align_corners=False)
+
+
+def normalise(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def write_layout(folder: Path, captions: list[str]) -> None:
+    """Config files and a WordPiece vocabulary trained on ``captions``."""
+    tokenizer = BertWordPieceTokenizer(lowercase=True)
+    tokenizer.train_from_iterator(captions, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save_model(str(folder))
+    about = {"tokenizer_class": "BertTokenizerFast", "do_lower_case": True, "model_max_length": CONTEXT,
+             "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]",
+             "mask_token": "[MASK]"}  # fmt: skip
+    config = {"model_cfg": {"embed_dim": EMBED, "vision_cfg": VISION, "text_cfg": TEXT},
+              "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic"}}  # fmt: skip
+    bert = BERT | {"vocab_size": tokenizer.get_vocab_size()}
+    for name, content in (("tokenizer_config", about), ("open_clip_config", config), ("config", bert)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def pretrain(folder: Path, minutes: float, per_class: int, seed: int, datasets: int = 4, each: int = 32) -> None:
+    """Train for ``minutes`` and write the folder whole or not at all."""
+    import open_clip
+    from open_clip.model import CustomTextCLIP
+    from safetensors.torch import save_file
+
+    started = time.time()
+    pool = Pool(per_class)
+    print(f"drew {len(pool.images)} images in {time.time() - started:.0f} s", flush=True)
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        new = Path(scratch) / "phantomclip"
+        new.mkdir()
+        write_layout(new, [pool.caption(i, rng) for i in range(len(pool.about)) for _ in range(2)])
+        text = TEXT | {"hf_model_name": str(new), "hf_model_pretrained": False}
+        model = CustomTextCLIP(embed_dim=EMBED, vision_cfg=VISION, text_cfg=text, output_dict=True)
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{new}")
+        steps, loss = fit(model, tokenizer, pool, rng, minutes * 60, datasets, each)
+        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, new / "open_clip_model.safetensors")
+        record = {"images": len(pool.images), "seed": seed, "steps": steps, "batch": datasets * each, "minutes": minutes,
+                  "last_loss": round(loss, 3), "phantom_seed": phantom.PRETRAINING_SEED, "torch": torch.__version__,
+                  "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
+        (new / "TRAINING.json").write_text(json.dumps(record, indent=1) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+
+
+def fit(model, tokenizer, pool: Pool, rng, seconds: float, datasets: int, each: int) -> tuple[int, float]:
+    """AdamW with a cosine over the time there is; the mean loss of the last steps."""
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3)
+    model.train()
+    started, step, recent = time.time(), 0, []
+    while (done := (time.time() - started) / seconds) < 1:
+        rate = 1e-3 * min(1, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        images, captions = pool.batch(rng, datasets, each)
+        ids = tokenizer(captions)
+        ids = ids[:, : int((ids != 0).sum(1).max())]
+        out = model(images, ids)
+        v, t, scale = out["image_features"], out["text_features"], out["logit_scale"]
+        logits = scale * v @ t.T
+        target = torch.arange(len(v))
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        recent = [*recent[-19:], loss.item()]
+        step += 1
+        if step % 20 == 0:
+            print(f"step {step}  loss {np.mean(recent):.3f}  {done:.0%}", flush=True)
+    return step, float(np.mean(recent))
+
+
+@torch.no_grad()
+def evaluate(folder: Path, per_class: int) -> None:
+    """Zero-shot accuracy of each dataset's clinical template on phantoms of the evaluation seed."""
+    from backbones import build_backbone
+
+    model = build_backbone("PhantomCLIP", str(folder))
+    for key, cls in by_key().items():
+        prompts = [cls.template.format(name) for name in cls.published_classnames]
+        text = F.normalize(model.encode_text(prompts), dim=-1)
+        correct = total = 0
+        for label, name in enumerate(cls.published_classnames):
+            images = [phantom.draw(key, name, phantom.EVALUATION_SEED, index, SIZE).image for index in range(per_class)]
+            rgb = np.stack([i if i.ndim == 3 else np.repeat(i[..., None], 3, axis=2) for i in images])
+            found = F.normalize(model.encode_image(normalise(torch.from_numpy(rgb))), dim=-1) @ text.T
+            correct, total = correct + int((found.argmax(1) == label).sum()), total + per_class
+        print(f"{key:<11} {100 * correct / total:5.1f} %   chance {100 / len(prompts):4.1f} %", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--per-class", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=phantom.PRETRAINING_SEED)
+    parser.add_argument("--folder", type=Path, default=WEIGHTS)
+    parser.add_argument("--evaluate", action="store_true")
+    args = parser.parse_args()
+    args.folder.parent.mkdir(parents=True, exist_ok=True)
+    if not args.evaluate:
+        pretrain(args.folder, args.minutes, args.per_class, args.seed)
+    evaluate(args.folder, 20)
+
+
+if __name__ == "__main__":
+    main()
