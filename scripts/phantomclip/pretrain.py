@@ -3,7 +3,8 @@
     python scripts/phantomclip/pretrain.py --minutes 25          # writes backbones/weights/phantomclip
     python scripts/phantomclip/pretrain.py --evaluate            # zero-shot accuracy on the evaluation seed
 
-The contrastive loss of CLIP (Radford et al., 2021, section 2.3) on phantoms of seeds that evaluation never draws.
+CLIP's contrastive loss (Radford et al., 2021, section 2.3) with all captions of an image's class as its positives
+(UniCL, Yang et al., CVPR 2022), on phantoms of seeds that evaluation never draws.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Pool:
             drawn = list(workers.imap(draw_class, tasks))
         self.images = torch.from_numpy(np.concatenate([images for images, _ in drawn]))
         self.about = [(t[0], t[1], attributes) for t, (_, many) in zip(tasks, drawn, strict=True) for attributes in many]
+        names = sorted({about[:2] for about in self.about})
+        self.classes = torch.tensor([names.index(about[:2]) for about in self.about])
         keys = np.array([about[0] for about in self.about])
         self.by_key = {key: np.flatnonzero(keys == key) for key in phantom.KEYS}
         self.templates = {key: cls.template for key, cls in by_key().items()}
@@ -68,11 +71,11 @@ class Pool:
         key, name, attributes = self.about[index]
         return phantom.caption(key, name, attributes, rng, self.templates[key]).lower()
 
-    def batch(self, rng: np.random.Generator, datasets: int, each: int) -> tuple[Tensor, list[str]]:
-        """``each`` images of ``datasets`` datasets: others of the same modality are the harder negatives."""
+    def batch(self, rng: np.random.Generator, datasets: int, each: int) -> tuple[Tensor, list[str], Tensor]:
+        """Images, captions, class numbers: ``each`` images of ``datasets`` datasets: others of the same modality are the harder negatives."""
         chosen = rng.choice(phantom.KEYS, datasets, replace=False)
         rows = np.concatenate([rng.choice(self.by_key[key], each, replace=False) for key in chosen])
-        return crop(self.images[rows], rng), [self.caption(row, rng) for row in rows]
+        return crop(self.images[rows], rng), [self.caption(row, rng) for row in rows], self.classes[rows]
 
 
 def crop(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -106,7 +109,7 @@ def write_layout(folder: Path, captions: list[str]) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def pretrain(folder: Path, minutes: float, per_class: int, seed: int, datasets: int = 4, each: int = 32) -> None:
+def pretrain(folder: Path, minutes: float, per_class: int, seed: int, datasets: int = 3, each: int = 24) -> None:
     """Train for ``minutes`` and write the folder whole or not at all."""
     import open_clip
     from open_clip.model import CustomTextCLIP
@@ -146,13 +149,14 @@ def fit(model, tokenizer, pool: Pool, rng, seconds: float, datasets: int, each: 
         rate = 1e-3 * min(1, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        images, captions = pool.batch(rng, datasets, each)
+        images, captions, classes = pool.batch(rng, datasets, each)
         ids = tokenizer(captions)
         ids = ids[:, : int((ids != 0).sum(1).max())]
         out = model(images, ids)
         v, t, scale = out["image_features"], out["text_features"], out["logit_scale"]
         logits = scale * v @ t.T
-        target = torch.arange(len(v))
+        same = (classes[:, None] == classes[None]).float()
+        target = same / same.sum(dim=1, keepdim=True)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimiser.zero_grad()
         loss.backward()
