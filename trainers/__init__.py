@@ -1,5 +1,6 @@
 """The methods. Importing this package registers each with Dassl's TRAINER_REGISTRY; a new method adds a line."""
 
+import datasets  # noqa: F401  (registers the datasets)
 from trainers import (  # noqa: F401
     biomed_dpt,
     cocoop,

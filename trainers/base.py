@@ -135,6 +135,9 @@ class VLTrainer(TrainerX):
         self.backbone.set_text_dropout(training and bool(self.own.get("TEXT_DROPOUT", False)))
         self._text_features = None
 
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
         with self.precision():

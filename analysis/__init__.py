@@ -1,0 +1,1 @@
+"""Metrics and tables: knows files, not models."""
