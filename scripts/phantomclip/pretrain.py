@@ -72,17 +72,17 @@ class Pool:
         return phantom.caption(key, name, attributes, rng, self.templates[key]).lower()
 
     def batch(self, rng: np.random.Generator, datasets: int, each: int) -> tuple[Tensor, list[str], Tensor]:
-        """Images, captions, class numbers: ``each`` images of ``datasets`` datasets: others of the same modality are the harder negatives."""
+        """Images, captions and class numbers of ``each`` images of ``datasets`` datasets (others of one are harder)."""
         chosen = rng.choice(phantom.KEYS, datasets, replace=False)
         rows = np.concatenate([rng.choice(self.by_key[key], each, replace=False) for key in chosen])
         return crop(self.images[rows], rng), [self.caption(row, rng) for row in rows], self.classes[rows]
 
 
 def crop(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """uint8 (B, S, S, 3) -> normalised (B, 3, S, S), each a random crop of at least 60 % of the side."""
+    """uint8 (B, S, S, 3) -> normalised (B, 3, S, S), each a random crop of at least 80 % of the side."""
     pixels = normalise(images)
     theta = torch.zeros(len(pixels), 2, 3)
-    scale = torch.from_numpy(rng.uniform(0.6, 1.0, len(pixels))).float()
+    scale = torch.from_numpy(rng.uniform(0.8, 1.0, len(pixels))).float()
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, :, 2] = torch.from_numpy(rng.uniform(-1, 1, (len(pixels), 2))).float() * (1 - scale)[:, None]
     return F.grid_sample(pixels, F.affine_grid(theta, list(pixels.shape), align_corners=False), align_corners=False)
@@ -140,15 +140,20 @@ def pretrain(folder: Path, minutes: float, per_class: int, seed: int, datasets: 
 
 def fit(model, tokenizer, pool: Pool, rng, seconds: float, datasets: int, each: int) -> tuple[int, float]:
     """AdamW with a cosine over the time there is; the mean loss of the last steps."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3)
+    text = list(model.text.parameters())
+    seen = {id(p) for p in text}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in seen], "peak": 1e-3},
+        {"params": text, "peak": 3e-4},  # a post-norm BERT from scratch does not bear the image tower's rate
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     model.train()
+    model.text.eval()  # no dropout: there is little text to over-fit
     started, step, recent = time.time(), 0, []
     while (done := (time.time() - started) / seconds) < 1:
-        rate = 1e-3 * min(1, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * done))
+        rate = min(1, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["peak"]
         images, captions, classes = pool.batch(rng, datasets, each)
         ids = tokenizer(captions)
         ids = ids[:, : int((ids != 0).sum(1).max())]
