@@ -36,7 +36,7 @@ class Naive:
 
     def image(self, image: torch.Tensor, num_prompts: int, placement: str, deep: bool) -> torch.Tensor:
         trunk, zero = self.model.visual.trunk, torch.zeros
-        patches = trunk.patch_embed(image[None])
+        patches = trunk.patch_embed(image[None]).reshape(1, -1, trunk.embed_dim)
         x = torch.cat([trunk.cls_token, patches], dim=1) + trunk.pos_embed
         x = trunk.norm_pre(x)[0]
         width = x.shape[1]

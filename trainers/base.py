@@ -174,9 +174,10 @@ class VLTrainer(TrainerX):
         folder = Path(self.output_dir) / LEARNER
         if done < self.max_epoch and not (every > 0 and done % every == 0):
             self.save_model(self.epoch, self.output_dir)
-        passed = self.epoch  # the checkpoint before this one
-        if passed > 0 and not (every > 0 and passed % every == 0):
-            (folder / f"model.pth.tar-{passed}").unlink(missing_ok=True)
+        for path in folder.glob("model.pth.tar-*"):  # one that a killed run left behind is older too
+            epoch = path.name.rsplit("-", 1)[1]
+            if epoch.isdigit() and int(epoch) < done and not (every > 0 and int(epoch) % every == 0):
+                path.unlink(missing_ok=True)
 
     # -- testing ------------------------------------------------------------------------------------------
 
