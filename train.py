@@ -101,11 +101,11 @@ def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | 
     import torch
 
     from dassl.engine import build_trainer
-    from dassl.utils import set_random_seed, setup_logger
+    from dassl.utils import Logger, set_random_seed, setup_logger
     from trainers import records
 
     folder = Path(cfg.OUTPUT_DIR)
-    records.save_config(cfg, folder)
+    records.check_same_settings(cfg, folder)
     stdout = sys.stdout
     setup_logger(cfg.OUTPUT_DIR)
     try:
@@ -116,6 +116,7 @@ def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | 
         torch.backends.cudnn.deterministic = True
         started = time.perf_counter()
         trainer = build_trainer(cfg)
+        records.save_config(cfg, folder)
         timings = {"build_s": time.perf_counter() - started}
         train: dict[str, object] = {}
         started = time.perf_counter()
@@ -134,7 +135,10 @@ def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | 
             records.write_results(trainer, folder, train, timings)
         return trainer
     finally:
+        if isinstance(sys.stdout, Logger):
+            sys.stdout.close()
         sys.stdout = stdout
+        records.discard_unbuilt(folder)
 
 
 def run_task(cfg, args: argparse.Namespace) -> None:

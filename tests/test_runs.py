@@ -131,6 +131,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(words, what, hint, tmp_pat
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: ") and "\n" not in said
     assert what in said and hint in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_network_is_one_clear_line(btmri_root, tmp_path) -> None:

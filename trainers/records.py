@@ -68,17 +68,25 @@ def config_hash(cfg: CfgNode) -> str:
 
 
 def save_config(cfg: CfgNode, folder: str | Path) -> None:
-    """Write the full resolved config.
-
-    Raises:
-        UserError: the folder holds a run with other settings.
-    """
+    """Write the full resolved config."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    check_same_settings(cfg, folder)
     temporary = folder / f".{CONFIG}.{os.getpid()}"
     temporary.write_text(cfg.dump())
     os.replace(temporary, folder / CONFIG)
+
+
+def discard_unbuilt(folder: str | Path) -> None:
+    """Remove the log of a run that ended before anything was built, and the folders that it leaves empty."""
+    folder = Path(folder)
+    if (folder / CONFIG).is_file() or not folder.is_dir():
+        return
+    (folder / "log.txt").unlink(missing_ok=True)
+    for place in (folder, *folder.parents):
+        try:
+            place.rmdir()
+        except OSError:  # not empty
+            return
 
 
 def check_same_settings(cfg: CfgNode, folder: Path) -> None:

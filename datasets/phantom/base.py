@@ -206,7 +206,7 @@ PLAIN = (
 
 
 def compose_caption(rng: np.random.Generator, *, template: str, modality: str, organ: str, name: str, finding: str) -> str:
-    """A caption that names the class three times out of five and otherwise only tells what is seen."""
-    frames = NAMED if rng.random() < 0.6 else PLAIN
+    """A caption that names the class two times out of five and otherwise only tells what is seen."""
+    frames = NAMED if rng.random() < 0.4 else PLAIN
     frame = frames[rng.integers(len(frames))]
     return frame.format(template=template.format(name), modality=modality, organ=organ, name=name, finding=finding)
