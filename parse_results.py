@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from analysis.published import comparisons
 from analysis.results import Run, read_log, read_runs
 from analysis.stats import ci95, mean
 from analysis.tables import HM_NAMES, base2new_table, few_shot_table
@@ -29,6 +30,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--metric", default="accuracy", choices=["accuracy", "error_rate", "macro_f1"])
     parser.add_argument("--hm", default="of-averages", choices=sorted(HM_NAMES), help="of an average over datasets")
     parser.add_argument("--format", default="terminal", choices=["terminal", "markdown", "latex", "csv"])
+    parser.add_argument("--published", action="store_true", help="the papers' averages beside ours")
     parser.add_argument("--test-log", action="store_true", help="read log.txt files as Dassl's parse_test_res.py does")
     return parser.parse_args(argv)
 
@@ -120,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
                 ]
             )  # fmt: skip
             print("\n" + "\n\n".join(tables))
+        for table in comparisons(own, args.metric, args.format) if args.published else []:
+            print(f"\n{table}")
         for split in splits:
             for what in missing(own, args, split):
                 print(f"missing: {what}")

@@ -30,6 +30,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output-dir", default="", help="folder of this run")
     parser.add_argument("--output-root", default="", help="folder of all runs: this run's place in it is worked out")
     parser.add_argument("--task", choices=sorted(TASKS), help="with --output-root: which protocol to run")
+    parser.add_argument("--shots", type=int, nargs="+", help="with --task: run each of these shot counts")
+    parser.add_argument("--seeds", type=int, nargs="+", help="with --task: run each of these seeds")
     parser.add_argument("--resume", default="", help="folder with checkpoints to resume from")
     parser.add_argument("--seed", type=int, default=-1, help="fixed seed; negative: none")
     parser.add_argument("--trainer", default="", help="method, e.g. BiomedDPT (BiomedDPT_BiomedCLIP works too)")
@@ -44,6 +46,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    parser.add_argument("--list-methods", choices=sorted(TASKS), help="print the methods that fit a protocol, and end")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE …")
     return parser.parse_args(argv)
 
@@ -86,12 +89,11 @@ def setup_cfg(args: argparse.Namespace):
     return cfg
 
 
-def for_split(cfg, split: str, folder: str | Path):
-    """A copy of ``cfg`` for the classes ``split`` (all, base, new), kept in ``folder``."""
+def changed(cfg, **values: object):
+    """A frozen copy of ``cfg`` with some keys set, written with ``__`` for the dot: ``DATASET__NUM_SHOTS=4``."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.DATASET.SUBSAMPLE_CLASSES = split
-    cfg.OUTPUT_DIR = str(folder)
+    cfg.merge_from_list([word for key, value in values.items() for word in (key.replace("__", "."), value)])
     cfg.freeze()
     return cfg
 
@@ -146,17 +148,28 @@ def run_task(cfg, args: argparse.Namespace) -> None:
 
     With ``--eval-only`` the trained runs are tested again and their results files written anew.
     """
-    from trainers import records
+    from dassl.utils import UserError
     from trainers.config import methods
 
     cls = methods()[cfg.TRAINER.NAME]
+    if args.task == "base2new" and not cls.transfers:
+        raise UserError(f"{cfg.TRAINER.NAME} learns a classifier of the classes that it saw and has none for new ones")
+    for shots in args.shots or [cfg.DATASET.NUM_SHOTS]:
+        for seed in args.seeds or [cfg.SEED]:
+            run_splits(changed(cfg, DATASET__NUM_SHOTS=shots, SEED=seed), args, cls)
+
+
+def run_splits(cfg, args: argparse.Namespace, cls: type) -> None:
+    """One seed of one protocol: all classes, or base and then new ones."""
+    from trainers import records
+
     dataset = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
     trained: Path | None = None
     for split in TASKS[args.task]:
-        split_cfg = for_split(cfg, split, "")
+        split_cfg = changed(cfg, DATASET__SUBSAMPLE_CLASSES=split)
         folder = records.run_folder(args.output_root, split_cfg, dataset, cls)
         trained = trained or folder
-        split_cfg = for_split(cfg, split, folder)
+        split_cfg = changed(split_cfg, OUTPUT_DIR=str(folder))
         records.check_same_settings(split_cfg, folder)
         if records.is_complete(folder) and not args.eval_only:
             print(f"done already: {folder}")
@@ -165,14 +178,26 @@ def run_task(cfg, args: argparse.Namespace) -> None:
         run(split_cfg, eval_only=only_test, model_dir=args.model_dir or str(trained), load_epoch=args.load_epoch)
 
 
+def fitting_methods(task: str) -> list[str]:
+    """Names of the methods that fit a protocol, in the order in which the tables list them."""
+    from trainers.config import methods
+
+    return [name for name, cls in methods().items() if task == "few_shot" or cls.transfers]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
     from dassl.utils import UserError
 
     try:
+        if args.list_methods:
+            print(*fitting_methods(args.list_methods))
+            return 0
         if bool(args.task) != bool(args.output_root):
             raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
+        if (args.shots or args.seeds) and not args.task:
+            raise UserError("--shots and --seeds need --task (a single run takes --seed and DATASET.NUM_SHOTS)")
         if args.eval_only and not (args.model_dir or args.task):
             raise UserError("--eval-only needs --model-dir, the folder of the trained run")
         cfg = setup_cfg(args)

@@ -44,42 +44,42 @@ parse_arguments() {
 is_dataset() { [ -f "$REPO/configs/datasets/$1.yaml" ]; }
 dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' '); }
 
-# run METHOD few_shot|base2new SHOTS SEED [train.py arguments]: one run, skipped by train.py when it is done
+# run METHOD few_shot|base2new "SHOTS …" "SEEDS …" [train.py arguments]: train.py skips what is done
 run() {
-    local method="$1" task="$2" shots="$3" seed="$4"; shift 4
+    local method="$1" task="$2" shots="$3" seeds="$4"; shift 4
     local folder=few_shot config
     [ "$task" = few_shot ] || folder=base_to_novel
     config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
     [ -f "$config" ] || config="$REPO/configs/trainers/$method/$folder.yaml"
-    "$PYTHON" "$REPO/train.py" --root "$DATA" --seed "$seed" --trainer "$method" --backbone "$BACKBONE" \
+    [ -f "$config" ] || config="$REPO/configs/trainers/$method/few_shot.yaml"  # train.py says why it has no other
+    "$PYTHON" "$REPO/train.py" --root "$DATA" --trainer "$method" --backbone "$BACKBONE" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" --config-file "$config" \
-        --output-root "$OUTPUT" --task "$task" "$@" DATASET.NUM_SHOTS "$shots" ${EXTRA[@]+"${EXTRA[@]}"}
+        --output-root "$OUTPUT" "$@" --shots $shots --seeds $seeds --task "$task" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
-table() { "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$1" --datasets "$DATASET" --backbones "$BACKBONE" "${@:2}"; }
+# table TASK "SHOTS …" "SEEDS …" METHOD … [parse_results.py arguments]
+table() {
+    local task="$1" shots="$2" seeds="$3"; shift 3
+    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$task" --datasets "$DATASET" --backbones "$BACKBONE" \
+        --shots $shots --seeds $seeds --methods "$@"
+}
 
-# base2new METHOD [--eval-only] -- DATASET [SEED]
+# base2new METHOD [--eval-only] DATASET [SEED]
 base2new() {
-    local method="$1" seed; shift
-    local flags=()
-    if [ "$1" = --eval-only ]; then flags=(--eval-only); shift; fi
+    local method="$1" flags=(); shift
+    if [ "${1:-}" = --eval-only ]; then flags=(--eval-only); shift; fi
     parse_arguments "$@"
-    for seed in ${POSITIONAL[1]:-$SEEDS}; do
-        run "$method" base2new "${SHOTS:-16}" "$seed" ${flags[@]+"${flags[@]}"}
-    done
-    table base2new --methods "$method" --shots "${SHOTS:-16}" --seeds ${POSITIONAL[1]:-$SEEDS}
+    local seeds="${POSITIONAL[1]:-$SEEDS}" shots="${SHOTS:-16}"
+    run "$method" base2new "$shots" "$seeds" ${flags[@]+"${flags[@]}"}
+    table base2new "$shots" "$seeds" "$method"
 }
 
 # few_shot METHOD [--eval-only] DATASET [SHOTS] [SEED]
 few_shot() {
-    local method="$1" shots seed; shift
-    local flags=()
-    if [ "$1" = --eval-only ]; then flags=(--eval-only); shift; fi
+    local method="$1" flags=(); shift
+    if [ "${1:-}" = --eval-only ]; then flags=(--eval-only); shift; fi
     parse_arguments "$@"
-    for shots in ${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}}; do
-        for seed in ${POSITIONAL[2]:-$SEEDS}; do
-            run "$method" few_shot "$shots" "$seed" ${flags[@]+"${flags[@]}"}
-        done
-    done
-    table few_shot --methods "$method" --shots ${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}} --seeds ${POSITIONAL[2]:-$SEEDS}
+    local shots="${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}}" seeds="${POSITIONAL[2]:-$SEEDS}"
+    run "$method" few_shot "$shots" "$seeds" ${flags[@]+"${flags[@]}"}
+    table few_shot "$shots" "$seeds" "$method"
 }

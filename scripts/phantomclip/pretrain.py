@@ -123,7 +123,7 @@ def pretrain(folder: Path, steps: int, per_class: int, seed: int) -> None:
     print(f"drew {len(pool.images)} images in {time.time() - started:.0f} s", flush=True)
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp") as scratch:
         new = Path(scratch) / "phantomclip"
         new.mkdir()
         write_layout(new, [pool.caption(i, rng) for i in range(len(pool.about)) for _ in range(2)])
