@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from datasets.phantom.base import Phantom, compose_caption
+from datasets.phantom.scanner import rescan
 
 KEYS = (
     "btmri",
@@ -41,8 +42,10 @@ def seed_stream(key: str, classname: str, seed: int, index: int) -> np.random.Ge
 
 
 def draw(key: str, classname: str, seed: int, index: int, size: int = 128) -> Phantom:
-    """Image ``index`` of a class."""
-    return module(key).draw(classname, seed_stream(key, classname, seed, index), size)
+    """Image ``index`` of a class; below PRETRAINING_SEED it comes from another scanner than the pre-training's."""
+    rng = seed_stream(key, classname, seed, index)
+    drawn = module(key).draw(classname, rng, size)
+    return drawn if seed >= PRETRAINING_SEED else rescan(rng, drawn)
 
 
 def caption(key: str, classname: str, attributes: dict[str, str], rng: np.random.Generator, template: str) -> str:
