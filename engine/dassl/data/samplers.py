@@ -56,7 +56,7 @@ class RandomDomainSampler(EpochSampler):
                 f"N_DOMAIN {n_domain} must be at most {len(self.by_domain)} and divide the batch size {batch_size}"
             )
         self.n_domain, self.per_domain = n_domain, batch_size // n_domain
-        self.length = len(list(self))
+        self.length = sum(1 for _ in self)  # list() would ask for the length
 
     def choose(self, rng: random.Random, open_domains: list[int]) -> list[int]:
         return rng.sample(open_domains, self.n_domain)
@@ -104,7 +104,7 @@ class RandomClassSampler(EpochSampler):
         self.n_ins, self.classes_per_batch = n_ins, batch_size // n_ins
         if len(self.by_label) < self.classes_per_batch:
             raise UserError(f"a batch of {self.classes_per_batch} classes was asked for; there are {len(self.by_label)}")
-        self.length = len(list(self))
+        self.length = sum(1 for _ in self)  # list() would ask for the length
 
     def __iter__(self) -> Iterator[int]:
         rng = self.rng()
