@@ -119,7 +119,7 @@ def test_phantoms_are_a_function_of_their_number(key: str) -> None:
         assert np.array_equal(one.image, same.image) and not np.array_equal(one.image, other.image)
         assert one.image.dtype == np.uint8 and one.image.shape[:2] == one.mask.shape == (64, 64)
         drawn = np.random.default_rng(5)
-        captions = [phantom.caption(key, name, one.attributes, drawn, "{}") for _ in range(40)]
+        captions = [phantom.caption(key, name, one.attributes, drawn) for _ in range(40)]
         assert any(one.attributes["finding"] in text for text in captions) and any(name in text for text in captions)
 
 

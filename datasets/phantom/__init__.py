@@ -48,14 +48,14 @@ def draw(key: str, classname: str, seed: int, index: int, size: int = 128) -> Ph
     return drawn if seed >= PRETRAINING_SEED else rescan(rng, drawn)
 
 
-def caption(key: str, classname: str, attributes: dict[str, str], rng: np.random.Generator, template: str) -> str:
-    """A sentence built from the attributes that were drawn."""
+def caption(key: str, classname: str, attributes: dict[str, str], rng: np.random.Generator, named: float = 0.4) -> str:
+    """A sentence built from the attributes that were drawn; it names the class with probability ``named``."""
     drawer = module(key)
     return compose_caption(
         rng,
-        template=template,
         modality=drawer.MODALITIES[rng.integers(len(drawer.MODALITIES))],
         organ=drawer.ORGAN,
         name=classname,
         finding=attributes["finding"],
+        named=named,
     )

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("data/phantom"))
     parser.add_argument("--datasets", nargs="+", default=["all"], metavar="KEY", help=f"all, or {' '.join(phantom.KEYS)}")
-    parser.add_argument("--per-class", type=int, default=60)
+    parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--size", type=int, default=128, help="side in pixels")
     parser.add_argument("--seed", type=int, default=phantom.EVALUATION_SEED)
     parser.add_argument("--contact-sheet", type=Path, help="only write one picture per dataset into this folder")

@@ -185,8 +185,6 @@ def side(x: float) -> str:
 
 
 NAMED = (
-    "{template}",
-    "{template}",
     "a {modality} photo of a {name}",
     "{modality} image of {name}",
     "{modality} of the {organ} with {name}",
@@ -205,8 +203,7 @@ PLAIN = (
 )
 
 
-def compose_caption(rng: np.random.Generator, *, template: str, modality: str, organ: str, name: str, finding: str) -> str:
-    """A caption that names the class two times out of five and otherwise only tells what is seen."""
-    frames = NAMED if rng.random() < 0.4 else PLAIN
-    frame = frames[rng.integers(len(frames))]
-    return frame.format(template=template.format(name), modality=modality, organ=organ, name=name, finding=finding)
+def compose_caption(rng: np.random.Generator, *, modality: str, organ: str, name: str, finding: str, named: float = 0.4) -> str:
+    """A caption that names the class with probability ``named`` and otherwise only tells what is seen."""
+    frames = NAMED if rng.random() < named else PLAIN
+    return frames[rng.integers(len(frames))].format(modality=modality, organ=organ, name=name, finding=finding)

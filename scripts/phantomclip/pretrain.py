@@ -1,11 +1,15 @@
 """Pre-train PhantomCLIP on captioned phantoms and write it in open_clip's local-dir layout.
 
     python scripts/phantomclip/pretrain.py                       # writes backbones/weights/phantomclip
+    python scripts/phantomclip/pretrain.py --text-only           # only the text tower, beside the present image tower
     python scripts/phantomclip/pretrain.py --evaluate            # zero-shot accuracy on the evaluation seed
 
 CLIP's contrastive loss (Radford et al., 2021, section 2.3) with all captions of an image's class as its positives
 (UniCL, Yang et al., CVPR 2022), on phantoms of seeds that evaluation never draws. A table of class vectors, dropped
 afterwards, is a second partner of the image tower: from scratch, on two cores, captions alone teach it too slowly.
+Then the text tower starts anew beside the frozen image tower (LiT, Zhai et al., CVPR 2022), on captions that tell what
+is seen and hardly ever name the class: a model that has read much about findings and little about diagnoses, whose
+zero-shot accuracy leaves something to learn.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 SIZE, EMBED, VOCABULARY, CONTEXT = 128, 128, 2000, 64
 DATASETS, EACH = 4, 32  # a batch: datasets, and images of each; others of one dataset are the harder negatives
 TABLE_SCALE = 20.0
+WEIGHTS_FILE, RECORD = "open_clip_model.safetensors", "TRAINING.json"
+NAMED_BY_READING = 0.01  # captions that name the class when the text tower starts anew
 VISION = {"timm_model_name": "vit_phantom_patch16_128", "timm_model_pretrained": False, "timm_pool": "",
           "timm_proj": "linear", "image_size": SIZE}  # fmt: skip
 TEXT = {"hf_model_name": ".", "hf_tokenizer_name": ".", "hf_proj_type": "mlp",
@@ -68,16 +74,18 @@ class Pool:
         self.classes = torch.tensor([names.index(about[:2]) for about in self.about])
         keys = np.array([about[0] for about in self.about])
         self.by_key = {key: np.flatnonzero(keys == key) for key in phantom.KEYS}
-        self.templates = {key: cls.template for key, cls in by_key().items()}
 
-    def caption(self, index: int, rng: np.random.Generator) -> str:
+    def caption(self, index: int, rng: np.random.Generator, named: float = 0.4) -> str:
         key, name, attributes = self.about[index]
-        return phantom.caption(key, name, attributes, rng, self.templates[key]).lower()
+        return phantom.caption(key, name, attributes, rng, named).lower()
+
+    def rows(self, rng: np.random.Generator, datasets: int, each: int) -> np.ndarray:
+        chosen = rng.choice(phantom.KEYS, datasets, replace=False)
+        return np.concatenate([rng.choice(self.by_key[key], each, replace=False) for key in chosen])
 
     def batch(self, rng: np.random.Generator, datasets: int, each: int) -> tuple[Tensor, list[str], Tensor]:
         """Images, captions and class numbers of ``each`` images of ``datasets`` datasets (others of one are harder)."""
-        chosen = rng.choice(phantom.KEYS, datasets, replace=False)
-        rows = np.concatenate([rng.choice(self.by_key[key], each, replace=False) for key in chosen])
+        rows = self.rows(rng, datasets, each)
         return crop(self.images[rows], rng), [self.caption(row, rng) for row in rows], self.classes[rows]
 
 
@@ -112,30 +120,38 @@ def write_layout(folder: Path, captions: list[str]) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def pretrain(folder: Path, steps: int, per_class: int, seed: int) -> None:
-    """Train for ``steps`` and write the folder whole or not at all."""
+def pretrain(folder: Path, args: argparse.Namespace) -> None:
+    """Train both towers, then the text tower anew, and write the folder whole or not at all."""
     import open_clip
     from open_clip.model import CustomTextCLIP
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     started = time.time()
-    pool = Pool(per_class)
+    pool = Pool(args.per_class)
     print(f"drew {len(pool.images)} images in {time.time() - started:.0f} s", flush=True)
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
+    rng = np.random.default_rng(args.seed)
+    torch.manual_seed(args.seed)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp") as scratch:
         new = Path(scratch) / "phantomclip"
         new.mkdir()
         write_layout(new, [pool.caption(i, rng) for i in range(len(pool.about)) for _ in range(2)])
         text = TEXT | {"hf_model_name": str(new), "hf_model_pretrained": False}
-        model = CustomTextCLIP(embed_dim=EMBED, vision_cfg=VISION, text_cfg=text, output_dict=True)
-        tokenizer = open_clip.get_tokenizer(f"local-dir:{new}")
-        loss = fit(model, tokenizer, pool, rng, steps)
-        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, new / "open_clip_model.safetensors")
-        record = {"images": len(pool.images), "seed": seed, "steps": steps, "batch": DATASETS * EACH,
-                  "last_loss": round(loss, 3), "phantom_seed": phantom.PRETRAINING_SEED, "torch": torch.__version__,
+        build = lambda: CustomTextCLIP(embed_dim=EMBED, vision_cfg=VISION, text_cfg=text, output_dict=True)  # noqa: E731
+        model, tokenizer = build(), open_clip.get_tokenizer(f"local-dir:{new}")
+        if args.text_only:
+            present = load_file(folder / WEIGHTS_FILE)
+            model.visual.load_state_dict({k[7:]: v.float() for k, v in present.items() if k.startswith("visual.")})
+            loss = json.loads((folder / RECORD).read_text())["last_loss"]
+        else:
+            loss = fit(model, tokenizer, pool, rng, args.steps)
+        model.text = build().text
+        text_loss = read(model, tokenizer, pool, rng, args.text_steps)
+        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS_FILE)
+        record = {"images": len(pool.images), "seed": args.seed, "steps": args.steps, "text_steps": args.text_steps,
+                  "batch": DATASETS * EACH, "last_loss": round(loss, 3), "last_text_loss": round(text_loss, 3),
+                  "named": NAMED_BY_READING, "phantom_seed": phantom.PRETRAINING_SEED, "torch": torch.__version__,
                   "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
-        (new / "TRAINING.json").write_text(json.dumps(record, indent=1) + "\n")
+        (new / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
@@ -174,15 +190,49 @@ def fit(model, tokenizer, pool: Pool, rng, steps: int) -> float:
 
 def contrast(model, table: nn.Embedding, images: Tensor, ids: Tensor, classes: Tensor) -> Tensor:
     """Both directions of the contrastive loss, plus cross-entropy against the table of class vectors."""
-    ids = ids[:, : int((ids != 0).sum(1).max())]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = model(images.contiguous(memory_format=torch.channels_last), ids)
-    v, t, scale = out["image_features"].float(), out["text_features"].float(), out["logit_scale"]
+        out = model(images.contiguous(memory_format=torch.channels_last), trimmed(ids))
+    v, t = out["image_features"].float(), out["text_features"].float()
+    to_table = TABLE_SCALE * v @ F.normalize(table.weight, dim=-1).T
+    return pairs(out["logit_scale"], v, t, classes) + F.cross_entropy(to_table, classes)
+
+
+def trimmed(ids: Tensor) -> Tensor:
+    return ids[:, : int((ids != 0).sum(1).max())]
+
+
+def pairs(scale: Tensor, v: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+    """UniCL's loss of unit features v, t (B, D): all of a class are each other's positives."""
     logits = scale * v @ t.T
     same = (classes[:, None] == classes[None]).float()
     target = same / same.sum(dim=1, keepdim=True)
-    pairs = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    return pairs + F.cross_entropy(TABLE_SCALE * v @ F.normalize(table.weight, dim=-1).T, classes)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def read(model, tokenizer, pool: Pool, rng, steps: int) -> float:
+    """Train the text tower on captions that hardly name a class, beside the frozen image tower; the last mean loss."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model.encode_image(normalise(part), normalize=True) for part in pool.images.split(256)]
+    features, recent = torch.cat(parts), []
+    optimiser = torch.optim.AdamW(model.text.parameters(), weight_decay=0.05)
+    for step in range(steps):
+        rate = 5e-4 * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.param_groups[0]["lr"] = rate
+        rows = pool.rows(rng, DATASETS, EACH)
+        ids = tokenizer([pool.caption(row, rng, NAMED_BY_READING) for row in rows])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            t = model.encode_text(trimmed(ids))
+        t = F.normalize(t.float(), dim=-1)
+        loss = pairs(model.logit_scale.detach().exp(), features[rows], t, pool.classes[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.text.parameters(), 1.0)
+        optimiser.step()
+        recent = [*recent[-19:], loss.item()]
+        if (step + 1) % 100 == 0:
+            print(f"text step {step + 1}/{steps}  loss {np.mean(recent):.3f}", flush=True)
+    return float(np.mean(recent))
 
 
 @torch.no_grad()
@@ -206,6 +256,8 @@ def evaluate(folder: Path, per_class: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--text-steps", type=int, default=600)
+    parser.add_argument("--text-only", action="store_true")
     parser.add_argument("--per-class", type=int, default=300)
     parser.add_argument("--seed", type=int, default=phantom.PRETRAINING_SEED)
     parser.add_argument("--folder", type=Path, default=WEIGHTS)
@@ -213,7 +265,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.parent.mkdir(parents=True, exist_ok=True)
     if not args.evaluate:
-        pretrain(args.folder, args.steps, args.per_class, args.seed)
+        pretrain(args.folder, args)
     evaluate(args.folder, 20)
 
 
