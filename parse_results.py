@@ -2,6 +2,9 @@
 
 python parse_results.py output                                  # every table there is
 python parse_results.py output --task base2new --format latex
+python parse_results.py output --metric macro_auroc --modalities
+python parse_results.py output --paired BiomedDPT CoOp          # is one better than the other?
+python parse_results.py output --ablation BiomedDPT             # settings of one method side by side
 python parse_results.py DIRECTORY --test-log                    # Dassl's classic form: log.txt below DIRECTORY/seed*
 """
 
@@ -9,17 +12,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.metrics import METRICS
+from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons
-from analysis.results import Run, read_log, read_runs
+from analysis.render import STYLES, Table, render_tables
+from analysis.results import Defect, Run, place_of, read_log, read_runs
 from analysis.stats import ci95, mean
-from analysis.tables import HM_NAMES, base2new_table, few_shot_table
+from analysis.summaries import Scope, by_series, names_of
+from analysis.tables import HM_NAMES, ablation_tables, base2new_table, few_shot_table, modality_tables
 
 SPLITS = {"few_shot": ("all",), "base2new": ("base", "new")}
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--task", choices=sorted(SPLITS), help="only this protocol")
@@ -27,10 +35,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", nargs="+", help=f"only these {name}; a missing one is named")
     parser.add_argument("--shots", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int, help="a run missing for one of these is named")
-    parser.add_argument("--metric", default="accuracy", choices=["accuracy", "error_rate", "macro_f1"])
-    parser.add_argument("--hm", default="of-averages", choices=sorted(HM_NAMES), help="of an average over datasets")
-    parser.add_argument("--format", default="terminal", choices=["terminal", "markdown", "latex", "csv"])
+    parser.add_argument("--metric", default="accuracy", choices=list(METRICS))
+    parser.add_argument("--hm", default="all", choices=["all", *HM_NAMES], help="of an average over datasets")
+    parser.add_argument("--format", default="terminal", choices=STYLES)
     parser.add_argument("--published", action="store_true", help="the papers' averages beside ours")
+    parser.add_argument("--modalities", action="store_true", help="averages per modality, too")
+    parser.add_argument("--ablation", metavar="METHOD", help="only the ablation of this method")
+    parser.add_argument("--paired", nargs=2, metavar=("A", "B"), help="only the test of A against B, each METHOD[/VARIANT]")
+    parser.add_argument("--bootstrap-seed", type=int, default=0, help="with --paired")
     parser.add_argument("--test-log", action="store_true", help="read log.txt files as Dassl's parse_test_res.py does")
     return parser.parse_args(argv)
 
@@ -55,39 +67,114 @@ def classic(directory: Path) -> int:
     return 0
 
 
-def dataset_key(run: Run) -> str:
-    """The dataset's folder name in the layout of runs, which is its config file's name."""
-    parts = run.folder.parts
-    return parts[-5] if len(parts) >= 5 else run.dataset.lower()
+def wanted(args: argparse.Namespace, **facts: object) -> bool:
+    """Whether something with these facts (datasets: any of its names; methods, backbones, shots, seeds) is asked for."""
+    for name, value in facts.items():
+        asked = getattr(args, name)
+        values = value if isinstance(value, set) else {value}
+        if asked and not values & set(asked):
+            return False
+    return True
 
 
-def select(runs: list[Run], args: argparse.Namespace) -> list[Run]:
+def select(runs: Sequence[Run], args: argparse.Namespace) -> list[Run]:
     """The runs that the arguments ask for."""
     splits = SPLITS[args.task] if args.task else ("all", "base", "new")
     return [
         run
         for run in runs
         if run.split in splits
-        and (not args.datasets or {dataset_key(run), run.dataset} & set(args.datasets))
-        and (not args.methods or run.method in args.methods)
-        and (not args.backbones or run.backbone in args.backbones)
-        and (not args.shots or run.shots in args.shots)
-        and (not args.seeds or run.seed in args.seeds)
+        and wanted(
+            args,
+            datasets={run.dataset_key, run.dataset},
+            methods=run.method,
+            backbones=run.backbone,
+            shots=run.shots,
+            seeds=run.seed,
+        )
     ]
 
 
-def missing(runs: list[Run], args: argparse.Namespace, split: str) -> list[str]:
-    """Runs that belong into a table and are not there."""
-    there = {(r.dataset, r.method, r.backbone, r.variant, r.shots, r.seed) for r in runs if r.split == split}
-    of_task = [r for r in runs if r.split in next(s for s in SPLITS.values() if split in s)]
-    series = sorted({(r.dataset, r.method, r.backbone, r.variant, r.shots) for r in of_task})
-    seeds = args.seeds or sorted({r.seed for r in of_task})
-    names = [f"{'/'.join(map(str, s))} shots, {split}, seed {n}" for s in series for n in seeds if (*s, n) not in there]
-    absent = [m for m in args.methods or [] if not any(r.method == m for r in of_task)]
-    return names + [f"all {split} runs of {method}" for method in absent]
+def concerns(defect: Defect, args: argparse.Namespace) -> bool:
+    """Whether an unusable run would have been asked for, as far as its folder's name tells."""
+    place = place_of(defect.folder)
+    if place is None:
+        return True
+    methods = {name for name in args.methods or [] if place.method.startswith(f"{name}_")}
+    backbones = {name for name in args.backbones or [] if place.method.endswith("_" + name.replace("/", "-").replace(":", "-"))}
+    return (not args.task or place.split in SPLITS[args.task]) and wanted(
+        args, datasets=place.dataset_key, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
+    )
 
 
-def main(argv: list[str] | None = None) -> int:
+def missing(runs: Sequence[Run], args: argparse.Namespace) -> list[str]:
+    """What belongs into the tables of one protocol and is not there, a line per series and number of shots."""
+    if not runs:
+        return [f"all runs of {method}" for method in args.methods or []]
+    there = {run.cell for run in runs}
+    datasets = sorted({run.dataset for run in runs})
+    seeds = args.seeds or sorted({run.seed for run in runs})
+    shots = args.shots or sorted({run.shots for run in runs})
+    lines = []
+    for series, own in by_series(runs).items():
+        for split in SPLITS["few_shot"] if own[0].split == "all" else SPLITS["base2new"]:
+            for k in shots:
+                gaps = {d: [s for s in seeds if (*series, d, split, k, s) not in there] for d in datasets}
+                told = [d if gap == list(seeds) else f"{d} seed {' '.join(map(str, gap))}" for d, gap in gaps.items() if gap]
+                if told:
+                    lines.append(f"{' / '.join(names_of(own))}, {split}, {k} shots: {', '.join(told)}")
+    absent = [method for method in args.methods or [] if all(run.method != method for run in runs)]
+    found = {name for run in runs for name in (run.dataset, run.dataset_key)}
+    absent_data = [name for name in args.datasets or [] if name not in found]
+    return lines + [f"all runs of {name}" for name in absent] + [f"all runs on {name}" for name in absent_data]
+
+
+def tables_of(runs: Sequence[Run], args: argparse.Namespace) -> list[Table]:
+    """The tables of one protocol: per dataset, then the average."""
+    datasets = tuple(sorted({run.dataset for run in runs}))
+    scope = Scope(args.metric, datasets, tuple(args.seeds or sorted({run.seed for run in runs})))
+    hms = tuple(HM_NAMES) if args.hm == "all" else (args.hm,)
+    groups = {name: (name,) for name in datasets}
+    if len(datasets) > 1:
+        groups[f"average over {len(datasets)} datasets"] = datasets
+    tables = []
+    for what, names in groups.items():
+        part, narrowed = [run for run in runs if run.dataset in names], Scope(scope.metric, names, scope.seeds)
+        if runs[0].split == "all":
+            tables.append(few_shot_table(part, what, narrowed))
+            continue
+        for k in sorted({run.shots for run in part}):
+            of_k = [run for run in part if run.shots == k]
+            tables.append(base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms))
+    tables += modality_tables(runs, scope) if args.modalities else []
+    return tables + (comparisons(runs, args.metric) if args.published else [])
+
+
+def built(runs: Sequence[Run], args: argparse.Namespace) -> tuple[list[Table], list[str]]:
+    """All tables that the arguments ask for, and what is missing from them.
+
+    Raises:
+        AmbiguousMethod: --paired or --ablation names no or several series.
+    """
+    if args.paired:
+        return paired_tables(runs, *args.paired, seed=args.bootstrap_seed), []
+    if args.ablation:
+        scope = Scope(
+            args.metric, tuple(sorted({r.dataset for r in runs})), tuple(args.seeds or sorted({r.seed for r in runs}))
+        )
+        tables = ablation_tables(runs, args.ablation, scope)
+        if not tables:
+            raise AmbiguousMethod(f"no runs of {args.ablation}; methods: {', '.join(sorted({run.method for run in runs}))}")
+        return tables, []
+    tables, gaps = [], []
+    for task, splits in SPLITS.items():
+        own = [run for run in runs if run.split in splits]
+        tables += tables_of(own, args) if own else []
+        gaps += missing(own, args) if own or args.task == task else []
+    return tables, gaps
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 nothing to show."""
     args = arguments(argv)
     if not args.directory.is_dir():
@@ -95,38 +182,29 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if args.test_log:
         return classic(args.directory)
-    runs, unfinished = read_runs(args.directory)
-    if not runs and not unfinished:
+    runs, defects = read_runs(args.directory)
+    if not runs and not defects:
         return classic(args.directory)
     chosen = select(runs, args)
-    for folder in unfinished:
-        print(f"unfinished, not averaged: {folder}")
+    without = [run for run in chosen if args.metric not in run.metrics]
+    chosen = [run for run in chosen if args.metric in run.metrics]
+    # in CSV the sheet alone goes to standard output
+    out = sys.stderr if args.format == "csv" else sys.stdout
+    for defect in (defect for defect in defects if concerns(defect, args)):
+        print(f"not averaged: {defect.folder}: {defect.why}", file=out)
+    for run in without:
+        print(f"not averaged: {run.folder}: it was run before {args.metric} was measured", file=out)
     if not chosen:
         print(f"error: no finished run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
-    for task, splits in SPLITS.items():
-        own = [run for run in chosen if run.split in splits]
-        if not own:
-            continue
-        datasets = sorted({run.dataset for run in own})
-        for name in [*datasets, *(["average"] if len(datasets) > 1 else [])]:
-            part = [run for run in own if name in (run.dataset, "average")]
-            few = task == "few_shot"
-            tables = (
-                [few_shot_table(part, name, args.metric, args.format)]
-                if few
-                else [
-                    base2new_table([r for r in part if r.shots == k], f"{name}, {k} shots" if name != "average" else name,
-                                   args.metric, args.format, args.hm)
-                    for k in sorted({r.shots for r in part})
-                ]
-            )  # fmt: skip
-            print("\n" + "\n\n".join(tables))
-        for table in comparisons(own, args.metric, args.format) if args.published else []:
-            print(f"\n{table}")
-        for split in splits:
-            for what in missing(own, args, split):
-                print(f"missing: {what}")
+    try:
+        tables, gaps = built(chosen, args)
+    except AmbiguousMethod as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(("" if args.format == "csv" else "\n") + render_tables(tables, args.format))
+    for what in gaps:
+        print(f"missing: {what}", file=out)
     return 0
 
 

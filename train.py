@@ -129,7 +129,7 @@ def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | 
             return trainer
         else:
             trainer.train()
-            train = {"epochs": cfg.OPTIM.MAX_EPOCH if getattr(trainer, "learns", True) else 0}
+            train = {"epochs": trainer.max_epoch if getattr(trainer, "learns", True) else 0}
         timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
         if hasattr(trainer, "section") and not cfg.TEST.NO_TEST:
             for departure in type(trainer).departures(cfg):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from analysis.render import Cell, Table
 from analysis.results import Run
-from analysis.stats import harmonic, mean
-from analysis.tables import render
+from analysis.stats import harmonic
+from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
+from analysis.tables import KEYS
 
-DATASETS = 11
-BACKBONE = "BiomedCLIP"
-ABSENT = "–"
+DATASETS, SEEDS, BACKBONE = 11, 3, "BiomedCLIP"
+BASE2NEW_SHOTS = 16
+BASE2NEW_COLUMNS = ("base", "new", "HM of averages")
 
 
 @cache
@@ -34,67 +37,62 @@ def caveats(runs: Sequence[Run]) -> str:
     count = len({run.dataset for run in runs})
     if count != DATASETS:
         said.append(f"{count} of {DATASETS} datasets")
-    if len({run.seed for run in runs}) != 3:
-        said.append(f"{len({run.seed for run in runs})} seeds instead of 3")
+    if len({run.seed for run in runs}) != SEEDS:
+        said.append(f"{len({run.seed for run in runs})} seeds instead of {SEEDS}")
     return "; ".join(said)
 
 
-def comparisons(runs: Sequence[Run], metric: str, style: str) -> list[str]:
+def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell]]:
+    """Our averages of one series with the paper's number in each cell, by task and column; only what the paper has.
+
+    Args:
+        runs: of one method, backbone and setting.
+        paper: a key of ``published()["papers"]``.
+    """
+    printed, method = published()["papers"][paper], runs[0].method
+    few, pairs = split_of(runs, "all"), _pairs(runs)
+    cells: dict[str, dict[str, Cell]] = {}
+    if few and method in printed["few_shot"]:
+        columns = zip(published()["shots"], printed["few_shot"][method], strict=True)
+        cells["few_shot"] = {f"{k} shots": _average([r for r in few if r.shots == k], few, value) for k, value in columns}
+    if pairs and method in printed["base_to_new"]:
+        # the papers print three different things as HM: theirs is worked out from their base and new
+        base, new = printed["base_to_new"][method][:2]
+        scope = _scope(pairs)
+        ours = [_average(split_of(pairs, "base"), pairs, base), _average(split_of(pairs, "new"), pairs, new)]
+        score = replace(hm_cell(pairs, pairs, scope, "of-averages"), published=harmonic(base, new))
+        cells["base_to_new"] = dict(zip(BASE2NEW_COLUMNS, (*ours, score), strict=True))
+    return cells
+
+
+def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
     """One table per paper and task of these runs: ours, published, difference. Accuracy only; else no table."""
     if metric != "accuracy":
         return []
-    few = [run for run in runs if run.split == "all"]
-    base2new = [run for run in runs if run.split in ("base", "new") and run.shots == 16]
     tables = []
-    for paper, printed in published()["papers"].items():
-        for own, rows, columns in (
-            (few, _few_shot_rows(few, printed["few_shot"]), [f"{k} shots" for k in published()["shots"]]),
-            (base2new, _base2new_rows(base2new, printed["base_to_new"]), ["base", "new", "HM of the averages"]),
-        ):
-            if rows:
-                told = caveats(own)
-                task = "Few-shot" if own is few else "Base-to-new, 16 shots"
-                title = f"{task} accuracy in %, average over datasets: ours / {paper} (difference)"
-                title += f". NOT COMPARABLE, ours: {told}" if told else ""
-                tables.append(render(title, ["method", "backbone", "variant", *columns], rows, style))
+    for paper in published()["papers"]:
+        rows = [(names_of(own), own, published_cells(own, paper)) for own in by_series(runs).values()]
+        for task, name in (("few_shot", "Few-shot"), ("base_to_new", f"Base-to-new, {BASE2NEW_SHOTS} shots,")):
+            body = [(names, tuple(cells[task].values())) for names, _, cells in rows if task in cells]
+            if not body:
+                continue
+            shown = [
+                run for _, own, cells in rows if task in cells for run in own if (run.split == "all") == (task == "few_shot")
+            ]
+            columns = next(tuple(cells[task]) for _, _, cells in rows if task in cells)
+            told = caveats(shown)
+            title = f"{name} accuracy in %, average over datasets: ours / {paper} (difference)"
+            tables.append(Table(title + (f". NOT COMPARABLE, ours: {told}" if told else ""), KEYS, columns, tuple(body)))
     return tables
 
 
-def _series(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
-    return sorted({(run.method, run.backbone, run.variant) for run in runs})
+def _scope(runs: Sequence[Run]) -> Scope:
+    return Scope("accuracy", tuple(sorted({run.dataset for run in runs})), tuple(sorted({run.seed for run in runs})))
 
 
-def _average(runs: Sequence[Run]) -> float | None:
-    by_dataset: dict[str, list[float]] = {}
-    for run in runs:
-        by_dataset.setdefault(run.dataset, []).append(run.metrics["accuracy"])
-    return mean([mean(values) for values in by_dataset.values()]) if by_dataset else None
+def _average(own: Sequence[Run], task: Sequence[Run], value: float) -> Cell:
+    return replace(average_cell(own, own, _scope(task)), published=value)
 
 
-def _beside(ours: float | None, theirs: float | None) -> str:
-    if ours is None or theirs is None:
-        return " / ".join(ABSENT if value is None else f"{value:.2f}" for value in (ours, theirs))
-    return f"{ours:.2f} / {theirs:.2f} ({ours - theirs:+.2f})"
-
-
-def _few_shot_rows(runs: Sequence[Run], printed: dict[str, list[float]]) -> list[list[str]]:
-    rows = []
-    for key in _series(runs):
-        if key[0] in printed:
-            own = [run for run in runs if (run.method, run.backbone, run.variant) == key]
-            pairs = zip(published()["shots"], printed[key[0]], strict=True)
-            rows.append([*key, *(_beside(_average([run for run in own if run.shots == k]), value) for k, value in pairs)])
-    return rows
-
-
-def _base2new_rows(runs: Sequence[Run], printed: dict[str, list[float]]) -> list[list[str]]:
-    rows = []
-    for key in _series(runs):
-        if key[0] in printed:
-            own = [run for run in runs if (run.method, run.backbone, run.variant) == key]
-            base, new = (_average([run for run in own if run.split == split]) for split in ("base", "new"))
-            hm = None if base is None or new is None else harmonic(base, new)
-            # the papers print three different things as HM: theirs is worked out from their base and new
-            theirs = [*printed[key[0]][:2], harmonic(*printed[key[0]][:2])]
-            rows.append([*key, *(_beside(*pair) for pair in zip((base, new, hm), theirs, strict=True))])
-    return rows
+def _pairs(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.split != "all" and run.shots == BASE2NEW_SHOTS]

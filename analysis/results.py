@@ -1,19 +1,35 @@
-"""Reading runs: ``results.json`` files, and the ``log.txt`` that Dassl leaves."""
+"""Reading runs: ``results.json`` files, and the ``log.txt`` that Dassl leaves. What is not whole is named, never used."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "predictions.csv.gz"
+SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
+
+LAYOUT_SPLITS = {"few_shot": "all", "base2new/train_base": "base", "base2new/test_new": "new"}
+LAYOUT = re.compile(rf"({'|'.join(LAYOUT_SPLITS)})/([^/]+)/shots_(-?\d+)/([^/]+)/[^/]+/seed(-?\d+)$")
+
+
+class DamagedRun(ValueError):
+    """A run's file is missing, cut short, or not what it should be; the message names it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: what identifies it, its metrics in %, and whether its data were generated."""
+    """One finished run: what identifies it, its metrics, and whether its data were generated.
+
+    ``changed`` holds the settings that differ from the project's config files for this method, task and dataset
+    (key -> value of the config file, value used); ``None`` where that is not known. A metric that is not defined is
+    ``None``.
+    """
 
     method: str
     backbone: str
@@ -22,43 +38,185 @@ class Run:
     shots: int
     seed: int
     variant: str
-    metrics: dict[str, float]
+    metrics: Mapping[str, float | None]
     rehearsal: bool
     folder: Path
+    modality: str = ""
+    changed: Mapping[str, tuple[Any, Any]] | None = None
+    departures: tuple[str, ...] = ()
+    config_hash: str = ""
+    git: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> Mapping[str, tuple[Any, Any]]:
+        """``changed``, empty where it is not known."""
+        return self.changed or {}
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The changed settings with the values used."""
+        return {key: value for key, (_, value) in self.changes.items()}
+
+    @property
+    def setting(self) -> str:
+        """What makes runs of one method comparable: "" as in the config files, else what was changed, in words.
+
+        Not the variant, which names dataset-dependent settings too (N_CTX); that stands in where changes are not known.
+        """
+        if self.changed is None:
+            return self.variant
+        return ", ".join(f"{short_key(key)}={value}" for key, value in sorted(self.used.items()))
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """Method, backbone, setting: a row of a table."""
+        return self.method, self.backbone, self.setting
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What only one run may have: two runs with the same are a copy of each other, or one of them is a mistake."""
+        return (*self.series, self.dataset, self.split, self.shots, self.seed)
+
+    @property
+    def dataset_key(self) -> str:
+        """The dataset's folder name in the layout of runs, which is its config file's name."""
+        parts = self.folder.parts
+        return parts[-5] if len(parts) >= 5 else self.dataset.lower()
 
 
-def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
-    """Finished runs below ``root``, and the folders of runs that were begun and not finished."""
-    runs, unfinished = [], []
-    for config in sorted(root.rglob("config.yaml")):
-        folder = config.parent
-        record = _load(folder / "results.json")
-        if record is None:
-            unfinished.append(folder)
-            continue
-        runs.append(
-            Run(
-                record["method"],
-                record["backbone"],
-                record["dataset"],
-                record["split"],
-                record["num_shots"],
-                record["seed"],
-                record["variant"],
-                record["metrics"],
-                bool(record["rehearsal"]),
-                folder,
-            )
-        )
-    return runs, unfinished
+@dataclass(frozen=True)
+class Defect:
+    """A run that counts as missing, and why."""
+
+    folder: Path
+    why: str
 
 
-def _load(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
+@dataclass(frozen=True)
+class Place:
+    """What the layout of runs says of a folder; ``method`` is ``<Trainer>_<Backbone>``."""
+
+    split: str
+    dataset_key: str
+    shots: int
+    method: str
+    seed: int
+
+
+def place_of(folder: Path) -> Place | None:
+    """``…/<task>/<split>/<dataset>/shots_<K>/<Trainer>_<Backbone>/<variant>/seed<S>``; ``None`` for another place."""
+    found = LAYOUT.search(folder.as_posix())
+    if not found:
         return None
-    return record if isinstance(record, dict) and record.get("complete") else None
+    return Place(LAYOUT_SPLITS[found[1]], found[2], int(found[3]), found[4], int(found[5]))
+
+
+def short_key(key: str) -> str:
+    """``TRAINER.COOP.N_CTX`` -> ``N_CTX``; other keys as they are."""
+    return key.split(".", 2)[2] if key.startswith("TRAINER.") and key.count(".") >= 2 else key
+
+
+# -- whole or not -----------------------------------------------------------------------------------------
+
+
+def files_of(folder: str | Path) -> dict[str, int]:
+    """Size in bytes of every file that a run leaves, results file excepted: what ``results.json`` keeps as ``files``."""
+    folder = Path(folder)
+    paths = [folder / name for name in (CONFIG, LOG, PREDICTIONS)]
+    paths += [path for part in SUBFOLDERS for path in sorted((folder / part).glob("*"))]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.is_file()}
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """The run's results file.
+
+    Raises:
+        DamagedRun: it is missing, cut short, or not complete.
+    """
+    path = Path(folder) / RESULTS
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DamagedRun(f"no {RESULTS}") from error
+    except (OSError, ValueError) as error:
+        raise DamagedRun(f"{RESULTS} cannot be read ({error})") from error
+    if not isinstance(record, dict) or not record.get("complete"):
+        raise DamagedRun(f"{RESULTS} is not complete")
+    return record
+
+
+def read_whole_record(folder: str | Path) -> dict[str, Any]:
+    """:func:`read_record` of a run whose files are all there, with the size that they had when it ended.
+
+    A log may have grown, or been put aside by a later call as ``log.txt-<time>``.
+
+    Raises:
+        DamagedRun: a file is missing or has another size.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if not isinstance(record.get("files", {}), dict):
+        raise DamagedRun(f"{RESULTS} garbles files")
+    for name, size in {CONFIG: None, **record.get("files", {})}.items():
+        candidates = folder.glob(f"{LOG}*") if name == LOG else [folder / name]
+        sizes = [path.stat().st_size for path in candidates if path.is_file()]
+        if not sizes:
+            raise DamagedRun(f"{name} is missing")
+        whole = size is None or (max(sizes) >= size if name == LOG else sizes[0] == size)
+        if not whole:
+            raise DamagedRun(f"{name} has {max(sizes)} bytes, and had {size} when the run ended")
+    return record
+
+
+# -- all runs ---------------------------------------------------------------------------------------------
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Folders that hold a run, whole or not, in order."""
+    for folder, below, files in os.walk(root):
+        below.sort()
+        if {CONFIG, RESULTS, PREDICTIONS} & set(files):
+            yield Path(folder)
+
+
+def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
+    """Finished runs below ``root``, and those that count as missing: unfinished, damaged, or there twice."""
+    runs: dict[tuple[Any, ...], Run] = {}
+    defects = []
+    for folder in run_folders(root):
+        try:
+            run = _run(read_whole_record(folder), folder)
+        except DamagedRun as error:
+            defects.append(Defect(folder, f"unfinished: {error}" if not (folder / RESULTS).is_file() else f"damaged: {error}"))
+            continue
+        twin = runs.setdefault(run.cell, run)
+        if twin is not run:
+            defects.append(Defect(folder, f"the same run as {twin.folder}"))
+    return list(runs.values()), defects
+
+
+def _run(record: Mapping[str, Any], folder: Path) -> Run:
+    try:
+        changed = record.get("changed")
+        return Run(
+            record["method"],
+            record["backbone"],
+            record["dataset"],
+            record["split"],
+            int(record["num_shots"]),
+            int(record["seed"]),
+            record["variant"],
+            {name: None if value is None else float(value) for name, value in record["metrics"].items()},
+            bool(record["rehearsal"]),
+            folder,
+            record.get("modality") or "unknown",
+            None if changed is None else {key: (pair["config_file"], pair["run"]) for key, pair in changed.items()},
+            tuple(record.get("departures", ())),
+            record.get("config_hash", ""),
+            record.get("git") or {},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error
 
 
 def read_log(path: Path) -> dict[str, float]:

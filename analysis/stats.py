@@ -1,11 +1,16 @@
-"""Averages over seeds and the harmonic mean of base and new."""
+"""Averages over seeds, intervals, the harmonic mean of base and new, and paired tests."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
+
+RESAMPLES = 10_000
 
 
 def mean(values: Sequence[float]) -> float:
@@ -19,14 +24,21 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample (n - 1) of two or more values."""
+    centre = mean(values)
+    return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def t95(n: int) -> float:
+    """The 97.5 % quantile of Student's t for ``n`` values: 4.30 for three."""
+    return float(stats.t.ppf(0.975, n - 1))
+
+
 def ci95(values: Sequence[float]) -> float | None:
     """Half width of the 95 % t-interval of the mean (4.30 s / sqrt(3) for three seeds); ``None`` below two values."""
     n = len(values)
-    if n < 2:
-        return None
-    centre = mean(values)
-    s = math.sqrt(sum((v - centre) ** 2 for v in values) / (n - 1))
-    return float(stats.t.ppf(0.975, n - 1)) * s / math.sqrt(n)
+    return None if n < 2 else t95(n) * deviation(values) / math.sqrt(n)
 
 
 def harmonic(base: float, new: float) -> float:
@@ -34,7 +46,7 @@ def harmonic(base: float, new: float) -> float:
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-def average_hm(pairs: Sequence[tuple[float, float]], how: str) -> float:
+def average_hm(pairs: Sequence[Sequence[float]], how: str) -> float:
     """One of the three numbers that papers print as average "HM" over datasets.
 
     Args:
@@ -53,3 +65,52 @@ def average_hm(pairs: Sequence[tuple[float, float]], how: str) -> float:
     if how == "arithmetic":
         return (base + new) / 2
     raise ValueError(how)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its 95 % percentile interval and two-sided p-value."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_bootstrap(differences: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
+    """Is the mean of per-image differences of two methods other than 0? (Efron and Tibshirani, 1993, chapters 13 and 16)
+
+    Images are drawn with replacement, the same ones for both methods. As only counts matter, the draw is one from the
+    multinomial distribution over the distinct differences. p is twice the smaller tail beyond 0, both counts plus one.
+
+    Args:
+        differences: (N,) of A minus B, e.g. in accuracy per image.
+        seed: of the draws.
+        resamples: number of draws.
+
+    Raises:
+        ValueError: no images.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.ndim != 1 or not len(d):
+        raise ValueError(f"differences of shape {d.shape}")
+    values, counts = np.unique(d, return_counts=True)
+    means = np.random.default_rng(seed).multinomial(len(d), counts / len(d), size=resamples) @ values / len(d)
+    low, high = np.percentile(means, [2.5, 97.5])
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    return Difference(float(d.mean()), float(low), float(high), min(1.0, 2 * (int(tail) + 1) / (resamples + 1)))
+
+
+def wilcoxon(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Two-sided p-value of Wilcoxon's signed-rank test over pairs, one per dataset; ``None`` below two pairs.
+
+    Raises:
+        ValueError: of different length.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} values are no pairs")
+    if len(a) < 2:
+        return None
+    if np.allclose(a, b, rtol=0, atol=1e-9):
+        return 1.0  # no rank at all: scipy returns NaN
+    return float(stats.wilcoxon(a, b).pvalue)

@@ -1,98 +1,168 @@
-"""The two tables of the paper: few-shot accuracy, and base-to-new with HM."""
+"""The tables of the paper: few-shot accuracy, base-to-new with HM, averages per modality, ablations of one method."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from tabulate import tabulate
+from analysis.render import Cell, Table, render
+from analysis.results import Run, short_key
+from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
 
-from analysis.results import Run
-from analysis.stats import average_hm, ci95, harmonic, mean
+__all__ = ["HM_NAMES", "ablation_tables", "base2new_table", "few_shot_table", "modality_tables", "render"]
 
-FORMATS = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
 HM_NAMES = {
     "of-averages": "HM of the averaged base and new",
     "of-datasets": "average of per-dataset HMs",
     "arithmetic": "arithmetic mean of base and new (as printed by Biomed-DPT)",
 }
-Key = tuple[str, str, str]  # method, backbone, variant
+HM_COLUMNS = {"of-averages": "HM of averages", "of-datasets": "average of HMs", "arithmetic": "arithmetic mean"}
+KEYS = ("method", "backbone", "variant")
+Rows = Sequence[tuple[tuple[str, ...], Sequence[Run]]]  # names of a row, and its runs
 
 
-def cell(values: Sequence[float]) -> str:
-    """``mean ± half width`` over seeds."""
-    half = ci95(values)
-    return f"{mean(values):.2f}" + (f" ± {half:.2f}" if half is not None else "")
+def series_rows(runs: Sequence[Run]) -> Rows:
+    """One row per method, backbone and setting."""
+    return [(names_of(own), own) for own in by_series(runs).values()]
 
 
-def render(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
-    """The table in one of the styles terminal, markdown, latex, csv."""
-    if style == "csv":
-        out = io.StringIO()
-        csv.writer(out).writerows([["table", *header], *[[title, *row] for row in rows]])
-        return out.getvalue().rstrip()
-    return f"{title}\n\n{tabulate(rows, header, tablefmt=FORMATS[style], disable_numparse=True)}"
-
-
-def label(runs: Sequence[Run]) -> str:
-    """What every title says of generated data."""
+def heading(task: str, scope: Scope, runs: Sequence[Run], what: str) -> str:
+    """A table's title; generated data are always told."""
     kinds = {run.rehearsal for run in runs}
-    return "rehearsal (synthetic), " if kinds == {True} else "PARTLY rehearsal (synthetic), " if True in kinds else ""
+    synthetic = "rehearsal (synthetic), " if kinds == {True} else "PARTLY rehearsal (synthetic), " if True in kinds else ""
+    unit = f" in {scope.scale.unit}" if scope.scale.unit else ""
+    return f"{task} {scope.scale.title}{unit}, {synthetic}{what}: mean over seeds ± 95 % t-interval"
 
 
-def group(runs: Sequence[Run]) -> dict[Key, list[Run]]:
-    """By method, backbone and variant, in order."""
-    grouped: dict[Key, list[Run]] = {}
-    for run in sorted(runs, key=lambda r: (r.method, r.backbone, r.variant, r.seed)):
-        grouped.setdefault((run.method, run.backbone, run.variant), []).append(run)
-    return grouped
+def undefined_notes(columns: Mapping[str, Sequence[Run]], scope: Scope) -> tuple[str, ...]:
+    """A line per column in which the metric is not defined on a dataset."""
+    left_out = {name: sorted(set(scope.datasets) - set(scope.defined_on(runs))) for name, runs in columns.items()}
+    title = scope.scale.title
+    return tuple(f"{title} is not defined on {', '.join(out)} ({name}): left out." for name, out in left_out.items() if out)
 
 
-def few_shot_table(runs: Sequence[Run], dataset: str, metric: str, style: str) -> str:
-    """Rows: methods. Columns: shots. ``dataset`` may be "average"."""
-    runs = [run for run in runs if run.split == "all"]
+def few_shot_table(
+    runs: Sequence[Run], what: str, scope: Scope, rows: Rows | None = None, keys: tuple[str, ...] = KEYS
+) -> Table:
+    """Rows: methods, or ``rows`` under the headings ``keys``. Columns: shots. One dataset, or the average over several.
+
+    Args:
+        runs: of the split "all".
+        what: what the title says of the datasets.
+        scope: metric, datasets and seeds.
+        rows, keys: other rows than one per method.
+    """
     shots = sorted({run.shots for run in runs})
+    columns = {f"{k} shots": [run for run in runs if run.shots == k] for k in shots}
+    body = []
+    for names, own in rows or series_rows(runs):
+        parts = ([run for run in own if run.shots == k] for k in shots)
+        cells = (average_cell(part, all_rows, scope) for part, all_rows in zip(parts, columns.values(), strict=True))
+        body.append((names, tuple(cells)))
+    title, notes = heading("Few-shot", scope, runs, what), undefined_notes(columns, scope)
+    return Table(title, keys, tuple(columns), tuple(body), notes, scope.best)
+
+
+def base2new_table(
+    runs: Sequence[Run],
+    what: str,
+    scope: Scope,
+    rows: Rows | None = None,
+    keys: tuple[str, ...] = KEYS,
+    hms: Sequence[str] = tuple(HM_NAMES),
+) -> Table:
+    """Columns: base, new, HM (over several datasets each of ``hms``); the rest as :func:`few_shot_table`.
+
+    HM is that of the seed averages, its interval that of the HMs of single seeds.
+
+    Args:
+        runs: of the splits "base" and "new", of one number of shots.
+    """
+    several = len(scope.datasets) > 1
+    hms = () if not scope.has_hm else hms if several else ("of-averages",)
+    columns = {split: split_of(runs, split) for split in ("base", "new")}
+    body = []
+    for names, own in rows or series_rows(runs):
+        cells = [average_cell(split_of(own, split), all_rows, scope) for split, all_rows in columns.items()]
+        body.append((names, (*cells, *(hm_cell(own, runs, scope, how) for how in hms))))
+    headings = [HM_COLUMNS[how] if several else "HM" for how in hms]
+    meaning = "; ".join(f"{HM_COLUMNS[how]}: {HM_NAMES[how]}" for how in hms) if several else "HM = 2BN/(B+N)"
+    title = heading("Base-to-new", scope, runs, what) + (f"; {meaning}" if hms else "")
+    return Table(title, keys, ("base", "new", *headings), tuple(body), undefined_notes(columns, scope), scope.best)
+
+
+# -- per modality -----------------------------------------------------------------------------------------
+
+
+def modality_tables(runs: Sequence[Run], scope: Scope) -> list[Table]:
+    """Rows: methods. Columns: modalities, each the average over its datasets. A table per shots and split, and per HM."""
+    members: dict[str, list[str]] = {}
+    for modality, dataset in sorted({(run.modality, run.dataset) for run in runs}):
+        members.setdefault(modality, []).append(dataset)
+    scopes = {modality: replace(scope, datasets=tuple(names)) for modality, names in members.items()}
+    notes = ("; ".join(f"{modality}: {', '.join(names)}" for modality, names in members.items()),)
+    tables = []
+    for splits in ("all",), ("base",), ("new",), ("base", "new"):
+        if len(splits) > 1 and not scope.has_hm:
+            continue
+        for k in sorted({run.shots for run in runs if run.split == splits[-1]}):
+            chosen = [run for run in runs if run.split in splits and run.shots == k]
+            rows = tuple((names, _modality_cells(own, chosen, splits, scopes)) for names, own in series_rows(chosen))
+            kind = HM_NAMES["of-averages"] if len(splits) > 1 else f"{splits[0]} classes"
+            title = heading(f"{k} shots, {kind},", scope, chosen, "per modality")
+            tables.append(Table(title, KEYS, tuple(members), rows, notes, scope.best))
+    return tables
+
+
+def _modality_cells(
+    own: Sequence[Run], everyone: Sequence[Run], splits: Sequence[str], scopes: Mapping[str, Scope]
+) -> tuple[Cell, ...]:
+    if len(splits) > 1:
+        return tuple(hm_cell(own, everyone, scope, "of-averages") for scope in scopes.values())
+    return tuple(average_cell(own, everyone, scope) for scope in scopes.values())
+
+
+# -- ablations --------------------------------------------------------------------------------------------
+
+
+def ablation_tables(runs: Sequence[Run], method: str, scope: Scope) -> list[Table]:
+    """Rows: the settings of one method that were run; columns: the settings that differ, then the numbers.
+
+    Few-shot: one column per shots; base-to-new: base, new and HM of the averages, one table per shots. Datasets are
+    averaged. One set of tables per backbone. Runs whose changes are not known are left out.
+    """
+    known = [run for run in runs if run.method == method and run.changed is not None]
+    tables = []
+    for backbone in sorted({run.backbone for run in known}):
+        own = [run for run in known if run.backbone == backbone]
+        what = f"ablation of {method} on {backbone}, {', '.join(scope.datasets)}"
+        few = split_of(own, "all")
+        if few:
+            keys, rows = setting_rows(few)
+            tables.append(few_shot_table(few, what, scope, rows, keys))
+        for k in sorted({run.shots for run in own if run.split != "all"}):
+            pairs = [run for run in own if run.split != "all" and run.shots == k]
+            keys, rows = setting_rows(pairs)
+            tables.append(base2new_table(pairs, f"{k} shots, {what}", scope, rows, keys, ("of-averages",)))
+    return tables
+
+
+def setting_rows(runs: Sequence[Run]) -> tuple[tuple[str, ...], Rows]:
+    """Headings and rows of an ablation: a row per setting, with the values of all that was changed in any of the runs.
+
+    A dataset whose config file has a row's value already counts in that row with its run as configured.
+    """
+    configured = {(key, run.dataset): before for run in runs for key, (before, _) in run.changes.items()}
+    keys = sorted({key for key, _ in configured})
+    defaults = {key: "|".join(sorted({str(value) for (k, _), value in configured.items() if k == key})) for key in keys}
     rows = []
-    for (method, backbone, variant), own in group(runs).items():
-        row = [method, backbone, variant]
-        for k in shots:
-            row.append(_cell_over_datasets([run for run in own if run.shots == k], metric))
-        rows.append(row)
-    title = f"Few-shot {metric} in %, {label(runs)}{dataset}: mean over seeds ± 95 % t-interval"
-    return render(title, ["method", "backbone", "variant", *[f"{k} shots" for k in shots]], rows, style)
+    for _, setting in sorted({run.setting: run.used for run in runs}.items()):
+        names = tuple(str(setting.get(key, defaults[key])) for key in keys) or ("as configured",)
+        rows.append((names, [run for run in runs if run.used == _as_changed(setting, configured, run.dataset)]))
+    return tuple(short_key(key) for key in keys) or ("setting",), rows
 
 
-def _cell_over_datasets(runs: Sequence[Run], metric: str) -> str:
-    by_dataset: dict[str, list[float]] = {}
-    for run in runs:
-        by_dataset.setdefault(run.dataset, []).append(run.metrics[metric])
-    if not by_dataset:
-        return "missing"
-    if len(by_dataset) == 1:
-        return cell(next(iter(by_dataset.values())))
-    return f"{mean([mean(values) for values in by_dataset.values()]):.2f} ({len(by_dataset)} datasets)"
-
-
-def base2new_table(runs: Sequence[Run], dataset: str, metric: str, style: str, hm: str) -> str:
-    """Rows: methods. Columns: base, new, HM. ``hm`` says which HM an average over datasets prints."""
-    runs = [run for run in runs if run.split in ("base", "new")]
-    rows = []
-    for (method, backbone, variant), own in group(runs).items():
-        datasets = sorted({run.dataset for run in own})
-        means = {
-            (d, s): [run.metrics[metric] for run in own if run.dataset == d and run.split == s]
-            for d in datasets
-            for s in ("base", "new")
-        }
-        pairs = [(mean(means[d, "base"]), mean(means[d, "new"])) for d in datasets if means[d, "base"] and means[d, "new"]]
-        if len(datasets) == 1:
-            shown = [cell(means[datasets[0], s]) if means[datasets[0], s] else "missing" for s in ("base", "new")]
-            score = f"{harmonic(*pairs[0]):.2f}" if pairs else "missing"
-        else:
-            shown = [f"{mean([p[i] for p in pairs]):.2f}" if pairs else "missing" for i in (0, 1)]
-            score = f"{average_hm(pairs, hm):.2f} ({len(pairs)} datasets)" if pairs else "missing"
-        rows.append([method, backbone, variant, *shown, score])
-    what = HM_NAMES[hm] if dataset == "average" else "HM = 2BN/(B+N) of the seed averages"
-    title = f"Base-to-new {metric} in %, {label(runs)}{dataset}: mean over seeds ± 95 % t-interval; {what}"
-    return render(title, ["method", "backbone", "variant", "base", "new", "HM"], rows, style)
+def _as_changed(setting: Mapping[str, Any], configured: Mapping[tuple[str, str], Any], dataset: str) -> dict[str, Any]:
+    """What a run on ``dataset`` with this setting has changed: not what its config file says anyway."""
+    return {k: value for k, value in setting.items() if (k, dataset) not in configured or configured[k, dataset] != value}

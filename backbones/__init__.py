@@ -11,6 +11,8 @@ from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.biomedclip import biomedclip
 from backbones.clip import any_open_clip, clip
 from backbones.phantomclip import phantomclip
+from backbones.pmcclip import pmcclip, pmcclip_as_trained
+from backbones.pubmedclip import pubmedclip
 from backbones.visual_prompts import VisualPrompt, zero_vectors
 from dassl.utils import UserError, nearest
 
@@ -18,8 +20,11 @@ BACKBONES: dict[str, Callable[..., VisionLanguageBackbone]] = {
     "BiomedCLIP": biomedclip,
     "CLIP": clip,
     "PhantomCLIP": phantomclip,
+    "PMCCLIP": pmcclip,
+    "PMCCLIP-trained": pmcclip_as_trained,
+    "PubMedCLIP": pubmedclip,
 }
-ALIASES = {"ViT-B/16": "CLIP"}  # CoOp's name for it
+ALIASES = {"ViT-B/16": "CLIP", "PMC-CLIP": "PMCCLIP", "PMC-CLIP-trained": "PMCCLIP-trained"}  # other common names
 SCHEMAS = ("open_clip:", "hf-hub:", "local-dir:")
 
 _loaded: dict[tuple[str, str, bool, str], VisionLanguageBackbone] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.visual_prompts import VisualPrompt
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class VisionLanguageBackbone(nn.Module):
         """Token ids and mask of ``texts``, trimmed to the longest of them (<= ``context_length``)."""
         raise NotImplementedError
 
+    def trimmed(self, ids: Tensor, mask: Tensor, keep_padding: bool = False) -> TokenBatch:
+        """(N, context_length) ids and mask without the padding behind the longest text; a cut text is told.
+
+        Args:
+            keep_padding: all of it stays, for a tower whose tokens attend to it.
+        """
+        length = int(mask.sum(dim=1).max())
+        if length == self.context_length:
+            log.warning("a text fills all %d tokens of %s and may have been cut", length, self.name)
+        if keep_padding:
+            return TokenBatch(ids, mask)
+        return TokenBatch(ids[:, :length], mask[:, :length])
+
     def name_token_len(self, classname: str, how: str = "exact") -> int:
         """Word-pieces of a class name. ``how="published"`` counts as the released code did (docs/FIDELITY.md)."""
         raise NotImplementedError
@@ -64,8 +80,16 @@ class VisionLanguageBackbone(nn.Module):
         """(N, L, text_width) word embeddings, before positions are added."""
         raise NotImplementedError
 
-    def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch) -> Tensor:
-        """(N, L, text_width) -> (N, embed_dim): the text tower on embeddings that may hold learned vectors."""
+    def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch, deep_prompts: Tensor | None = None) -> Tensor:
+        """(N, L, text_width) -> (N, embed_dim): the text tower on embeddings that may hold learned vectors.
+
+        Args:
+            deep_prompts: (J, M, text_width) or (J, N, M, text_width) vectors that take positions 1..M of the hidden
+                states before text layers 1..J (:func:`backbones.deep_prompts.deep_text_prompts`).
+
+        Raises:
+            ValueError: J deep prompts on a tower of J layers or fewer.
+        """
         raise NotImplementedError
 
     def encode_image(self, images: Tensor, visual_prompt: VisualPrompt | None = None) -> Tensor:
@@ -87,6 +111,16 @@ class VisionLanguageBackbone(nn.Module):
 
     @property
     def text_tower(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def text_layers(self) -> Sequence[nn.Module]:
+        """The text transformer's layers in order."""
+        raise NotImplementedError
+
+    @property
+    def visual_layers(self) -> Sequence[nn.Module]:
+        """The image transformer's blocks in order; empty for a tower without patch tokens."""
         raise NotImplementedError
 
     @property

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import open_clip
 import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer, text_global_pool
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from backbones.base import TokenBatch, VisionLanguageBackbone
+from backbones.deep_prompts import deep_text_prompts
+from backbones.hub import hub, unreachable
 from backbones.visual_prompts import VisualPrompt
 from dassl.utils import UserError, nearest
 
-log = logging.getLogger(__name__)
-
 CONFIG_FILE = "open_clip_config.json"
+FILES = f"{CONFIG_FILE}, open_clip_model.safetensors (or open_clip_pytorch_model.bin) and the tokenizer"
 
 
 class OpenClipBackbone(VisionLanguageBackbone):
@@ -45,12 +42,14 @@ class OpenClipBackbone(VisionLanguageBackbone):
         self.tokenizer = tokenizer
         self.pretrained = pretrained
         self.hf_text = isinstance(getattr(model, "text", None), HFTextEncoder)
+        if not self.hf_text:
+            self._check_native_text()
         self.context_length = tokenizer.context_length
         size = model.visual.image_size
         self.image_size = size[0] if isinstance(size, (tuple, list)) else size
         self.text_width = self.word_embeddings.weight.shape[1]
         self.supports_visual_prompts = isinstance(model.visual, VisionTransformer) or (
-            isinstance(model.visual, TimmModel) and hasattr(model.visual.trunk, "blocks")
+            isinstance(model.visual, TimmModel) and isinstance(model.visual.trunk, TimmViT)
         )
         self.visual_width = self._visual_width()
         self.freeze()
@@ -68,6 +67,25 @@ class OpenClipBackbone(VisionLanguageBackbone):
         return getattr(self.model, "text", self.model)
 
     @property
+    def _pool(self) -> str:
+        """Which position a native text tower pools: "argmax" (the highest id) or "eos"."""
+        return getattr(self._text, "text_pool_type", None) or self._text.pool_type
+
+    @property
+    def _eos(self) -> int | None:
+        return getattr(self._text, "text_eos_id", None) or getattr(self._text, "eos_id", None)
+
+    def _check_native_text(self) -> None:
+        appended = getattr(self._text, "cls_emb", None) is not None
+        if self._pool in ("argmax", "eos") and not appended and not getattr(self._text, "use_pad_mask", False):
+            return
+        raise UserError(
+            f"the text tower of {self.name} (pooling {'an appended token' if appended else self._pool}) does not end its "
+            "texts with a token that is pooled, as learned contexts need it: take a CLIP-style model, e.g. "
+            "open_clip:ViT-B-32/laion2b_s34b_b79k"
+        )
+
+    @property
     def text_tower(self) -> nn.Module:
         return self._text.transformer
 
@@ -79,13 +97,10 @@ class OpenClipBackbone(VisionLanguageBackbone):
         ids = self.tokenizer(list(texts))
         if self.hf_text:
             mask = (ids != self._text.config.pad_token_id).long()
-        else:  # CLIP's end-of-text token has the highest id; everything behind it is padding
-            end = ids.argmax(dim=-1, keepdim=True)
-            mask = (torch.arange(ids.shape[1]) <= end).long()
-        length = int(mask.sum(dim=1).max())
-        if length == self.context_length:
-            log.warning("a text fills all %d tokens of %s and may have been cut", length, self.name)
-        return TokenBatch(ids[:, :length], mask[:, :length])
+        else:  # everything behind the end-of-text token (in CLIP's vocabulary the highest id) is padding
+            ends = (ids == self._eos).int() if self._pool == "eos" else ids
+            mask = (torch.arange(ids.shape[1]) <= ends.argmax(dim=-1, keepdim=True)).long()
+        return self.trimmed(ids, mask, keep_padding=not self.hf_text and self._text.attn_mask is None)
 
     def name_token_len(self, classname: str, how: str = "exact") -> int:
         if how == "published" and self.hf_text:
@@ -95,7 +110,19 @@ class OpenClipBackbone(VisionLanguageBackbone):
     def embed_tokens(self, tokens: TokenBatch) -> Tensor:
         return self.word_embeddings(tokens.ids)
 
-    def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch) -> Tensor:
+    @property
+    def text_layers(self) -> Sequence[nn.Module]:
+        if not self.hf_text:
+            return self.text_tower.resblocks
+        encoder = getattr(self.text_tower, "encoder", self.text_tower)
+        # BERT and RoBERTa, M2M-100, T5: all that open_clip takes as text towers
+        return next(getattr(encoder, name) for name in ("layer", "layers", "block") if hasattr(encoder, name))
+
+    def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch, deep_prompts: Tensor | None = None) -> Tensor:
+        with deep_text_prompts(self.text_layers, deep_prompts, getattr(self.text_tower, "batch_first", True)):
+            return self._through_text_tower(embeddings, tokens)
+
+    def _through_text_tower(self, embeddings: Tensor, tokens: TokenBatch) -> Tensor:
         text = self._text
         if self.hf_text:
             out = text.transformer(inputs_embeds=embeddings, attention_mask=tokens.mask)
@@ -104,14 +131,20 @@ class OpenClipBackbone(VisionLanguageBackbone):
         x = embeddings + text.positional_embedding[:length]
         causal = None if text.attn_mask is None else text.attn_mask[:length, :length]
         x = text.ln_final(text.transformer(x, attn_mask=causal))
-        pool = getattr(text, "text_pool_type", None) or text.pool_type
-        x = text_global_pool(x, tokens.ids, pool)
+        x = text_global_pool(x, tokens.ids, self._pool, eos_token_id=self._eos)
         projection = text.text_projection
         if projection is None:
             return x
         return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
     # -- images -------------------------------------------------------------------------------------------
+
+    @property
+    def visual_layers(self) -> Sequence[nn.Module]:
+        if not self.supports_visual_prompts:
+            return ()
+        visual = self.model.visual
+        return visual.trunk.blocks if isinstance(visual, TimmModel) else visual.transformer.resblocks
 
     def encode_image(self, images: Tensor, visual_prompt: VisualPrompt | None = None) -> Tensor:
         if visual_prompt is None:
@@ -181,7 +214,7 @@ def load_open_clip(name: str, identifier: str, path: str, pretrained: bool) -> O
     else:
         model_name, tag = identifier, ""
     try:
-        with _hub():
+        with hub():
             model = open_clip.create_model(
                 model_name,
                 pretrained=tag if pretrained and tag else None,
@@ -189,43 +222,10 @@ def load_open_clip(name: str, identifier: str, path: str, pretrained: bool) -> O
                 pretrained_text=False,
                 require_pretrained=pretrained,
             )
-            return OpenClipBackbone(name, model, open_clip.get_tokenizer(model_name), pretrained)
+            tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:  # hub libraries raise a dozen unrelated types for "not reachable"
-        raise UserError(_unreachable(name, identifier, error)) from error
-
-
-def _unreachable(name: str, identifier: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return (
-        f"the weights of {name} could not be had from {identifier} ({reason[:160]}). Use a local copy: a folder with "
-        f"{CONFIG_FILE}, open_clip_model.safetensors (or open_clip_pytorch_model.bin) and the tokenizer, named by "
-        "MODEL.BACKBONE.PATH /path/to/folder (docs/DATASETS.md tells how to make one); "
-        "or rehearse with --backbone PhantomCLIP"
-    )
-
-
-@contextmanager
-def _hub() -> Iterator[None]:
-    """Without a way to the hub, look only at its local cache: told in seconds instead of after a minute of retries."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _reachable(endpoint: str) -> bool:
-    if getproxies().get("https"):
-        return True  # a proxy answers for the outside; let the hub library find out
-    address = urlsplit(endpoint)
-    try:
-        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
-    except OSError:
-        return False
-    return True
+        raise UserError(unreachable(name, identifier, error, FILES)) from error
+    return OpenClipBackbone(name, model, tokenizer, pretrained)
 
 
 def _from_folder(name: str, folder: Path, pretrained: bool) -> OpenClipBackbone:

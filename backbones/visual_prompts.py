@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dassl.utils import UserError
+
 PLACEMENTS = ("replace", "insert")
 DEPTHS = ("deep", "shallow")
 
@@ -16,10 +18,11 @@ class VisualPrompt:
     """P prompt tokens for a ViT of width W.
 
     Attributes:
-        tokens: (P, W) the same tokens for every block, or (depth, P, W) one set per block.
+        tokens: (P, W) the same tokens for every block, or (depth, P, W) one set for each of the first ``depth``
+            blocks; the blocks behind them read what their predecessor made of the tokens (MaPLe, section 3.2).
         placement: ``"replace"`` overwrites patch tokens 1..P (the published runs: the sequence keeps its
             length); ``"insert"`` adds P tokens behind the class token (the paper's text).
-        deep: write the tokens again before every block; otherwise only before the first.
+        deep: write tokens again before every block that has some; otherwise only before the first.
     """
 
     tokens: Tensor
@@ -41,18 +44,28 @@ class VisualPrompt:
         return self.tokens if self.tokens.ndim == 2 else self.tokens[block]
 
     def start(self, sequence: Tensor, num_prefix: int = 1) -> Tensor:
-        """Make room in ``sequence`` (B, N, W), which begins with ``num_prefix`` class tokens."""
+        """Make room in ``sequence`` (B, N, W), which begins with ``num_prefix`` class tokens.
+
+        Raises:
+            UserError: more tokens than patches to replace.
+        """
         patches = sequence.shape[1] - num_prefix
         if self.placement == "insert":
             tokens = self._expanded(0, sequence)
             return torch.cat([sequence[:, :num_prefix], tokens, sequence[:, num_prefix:]], dim=1)
         if self.num_tokens > patches:
-            raise ValueError(f"{self.num_tokens} visual prompt tokens cannot replace {patches} patches")
+            raise UserError(f"{self.num_tokens} visual prompt tokens cannot replace {patches} patches: take fewer tokens")
         return sequence
+
+    def writes(self, block: int) -> bool:
+        """Whether tokens are written before block number ``block``, rather than left to what became of them."""
+        if block == 0:
+            return True
+        return self.deep and (self.tokens.ndim == 2 or block < len(self.tokens))
 
     def before_block(self, block: int, sequence: Tensor, num_prefix: int = 1) -> Tensor:
         """(B, N, W) the sequence with positions num_prefix..num_prefix+P-1 set to this block's tokens."""
-        if block > 0 and not self.deep:
+        if not self.writes(block):
             return sequence
         end = num_prefix + self.num_tokens
         return torch.cat([sequence[:, :num_prefix], self._expanded(block, sequence), sequence[:, end:]], dim=1)

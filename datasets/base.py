@@ -28,6 +28,8 @@ class BiomedDataset(DatasetBase):
         published_sizes: images for training, validation and test.
         all_classnames: class names of the full set, base and new.
         split_hash, data_hash: of the split file's rows, and of the paths and sizes of this run's images.
+        image_folder: what the paths of the split file start from.
+        ordered: the classes are grades, in label order.
         notes: what a reader of the results should know; ``root_note`` is set on generated data.
 
     Raises:
@@ -41,16 +43,16 @@ class BiomedDataset(DatasetBase):
     published_classnames: tuple[str, ...] = ()
     published_sizes: tuple[int, int, int] | None = None
     drive_id: str = ""
+    ordered: bool = False
 
     def __init__(self, cfg: CfgNode) -> None:
         own = cfg.DATASET
         self.notes: list[str] = []
-        self.modality, self.organ = own.MODALITY or self.modality, own.ORGAN or self.organ
-        self.template = own.TEMPLATE or self.template
-        if self.template.count("{}") != 1:
-            raise UserError(f'DATASET.TEMPLATE "{self.template}" must hold {{}} once, for the class name')
+        for field, value in self.words(cfg).items():
+            setattr(self, field, value)
         root = Path(own.ROOT).expanduser().resolve()
         folder, images, split_path = self.locate(root, cfg)
+        self.image_folder = images
         self.root_note = REHEARSAL_NOTE if (root / REHEARSAL).is_file() else ""
         split = self._split(images, split_path, cfg)
         self.split_hash = splits.split_hash(split)
@@ -65,6 +67,29 @@ class BiomedDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
         for note in self.notes:
             log.info("%s: %s", type(self).__name__, note)
+
+    @classmethod
+    def words(cls, cfg: CfgNode) -> dict[str, str]:
+        """``key``, ``modality``, ``organ`` and ``template`` under this config; needs no image.
+
+        Raises:
+            UserError: a template without a place for the class name.
+        """
+        own = cfg.DATASET
+        template = own.TEMPLATE or cls.own_template(cfg)
+        if template.count("{}") != 1:
+            raise UserError(f'DATASET.TEMPLATE "{template}" must hold {{}} once, for the class name')
+        return {
+            "key": cls.key,
+            "modality": own.MODALITY or cls.modality,
+            "organ": own.ORGAN or cls.organ,
+            "template": template,
+        }
+
+    @classmethod
+    def own_template(cls, cfg: CfgNode) -> str:
+        """The template of a config that names none."""
+        return cls.template
 
     def locate(self, root: Path, cfg: CfgNode) -> tuple[Path, Path, Path]:
         """Folder of the dataset, folder of its images, split file (which need not exist)."""

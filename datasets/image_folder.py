@@ -22,11 +22,13 @@ class ImageFolderSplit(BiomedDataset):
         UserError: no such folder.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        folder = Path(cfg.DATASET.FOLDER).expanduser()
-        self.key = folder.name.lower()
-        self.template = f"a {cfg.DATASET.MODALITY} photo of a {{}}." if cfg.DATASET.MODALITY else "a photo of a {}."
-        super().__init__(cfg)
+    @classmethod
+    def words(cls, cfg: CfgNode) -> dict[str, str]:
+        return super().words(cfg) | {"key": Path(cfg.DATASET.FOLDER).expanduser().name.lower()}
+
+    @classmethod
+    def own_template(cls, cfg: CfgNode) -> str:
+        return f"a {cfg.DATASET.MODALITY} photo of a {{}}." if cfg.DATASET.MODALITY else "a photo of a {}."
 
     def locate(self, root: Path, cfg: CfgNode) -> tuple[Path, Path, Path]:
         if not cfg.DATASET.FOLDER:

@@ -21,4 +21,5 @@ class KneeXray(BiomedDataset):
         "severe osteoarthritis",
     )
     published_sizes = (5778, 826, 1656)
+    ordered = True
     drive_id = "1DBVraYJmxy2UcQ_nGLYvTB2reITOm453"

@@ -56,16 +56,12 @@ def bare_trainer(cls: type[CoOp], backbone, golden: dict[str, np.ndarray], meta:
     cfg.TRAINER[cls.section] = own
     trainer.cfg, trainer.backbone, trainer.device = cfg, backbone, torch.device("cpu")
     trainer.logit_scale = backbone.logit_scale.exp()
-    trainer.dm = SimpleNamespace(dataset=SimpleNamespace(template="a MR photo of a {} in the brain."))
-    trainer.visual_prompt = None
+    trainer.facts = SimpleNamespace(template="a MR photo of a {} in the brain.")
     trainer._text_features = None
     learner = CoOp.build_learner(trainer, meta["classes"])
     trainer.prompt_learner = learner
     if cls is BiomedDPT:
-        from backbones import zero_vectors
-
         trainer.fixed_features = prompt_ensemble(torch.from_numpy(golden["teacher_fixed_embeddings"]))
-        trainer.visual_prompt = zero_vectors(own.VISUAL.N_TOKENS, backbone.visual_width)
     return trainer
 
 
@@ -83,7 +79,7 @@ def test_reproduces_the_released_trainer(cls, file, backbone) -> None:
     close(learner.ctx, golden["init/prompt_learner.ctx"])
     close(learner(), golden["eval_prompt_embeds_first64"][:, :length])
     with torch.no_grad():
-        close(backbone.encode_image(images, trainer.visual_prompt), golden["eval_image_features_raw"])
+        close(backbone.encode_image(images, trainer.visual_prompt()), golden["eval_image_features_raw"])
         close(trainer.encode_classes(), golden["eval_text_features_raw"])
     close(trainer.model_inference(images), golden["eval_logits"])
 

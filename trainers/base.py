@@ -13,16 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from backbones import VisionLanguageBackbone, build_backbone
+from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
 from dassl.engine import TrainerX
+from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, load_checkpoint
+from datasets.facts import DatasetFacts, facts_of
+from trainers.checkpoints import LEARNER, find_checkpoint, stored_tensors, take_over
+from trainers.evaluation import ClassificationPerImage
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
-LEARNER = "prompt_learner"
 
 
 def unit(features: Tensor) -> Tensor:
@@ -41,7 +44,20 @@ class VLTrainer(TrainerX):
 
     section: str  # the method's part of the config: cfg.TRAINER.<section>
     learns: bool = True
+    transfers: bool = True  # whether what is learned fits classes that it never saw
+    uses_optimizer: bool = True  # whether OPTIM.*, TRAIN.* and DATALOADER.TRAIN_X.* decide what is learned
     writes_visual_prompts: bool = False
+    text_sees_image: bool = False  # whether the class features differ from image to image
+
+    def __init__(self, cfg: CfgNode, facts: DatasetFacts | None = None) -> None:
+        """
+        Args:
+            facts: of a dataset whose images are not at hand. Then there is nothing to train or test on: ``load_model``
+                and ``model_inference`` are what such a trainer is built for.
+        """
+        self.facts = facts
+        self.has_images = facts is None
+        super().__init__(cfg)
 
     # -- configuration ------------------------------------------------------------------------------------
 
@@ -74,6 +90,8 @@ class VLTrainer(TrainerX):
         return self.cfg.TRAINER[self.section]
 
     def check_cfg(self, cfg: CfgNode) -> None:
+        if self.has_images and not issubclass(EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR), ClassificationPerImage):
+            raise UserError(f"TEST.EVALUATOR is {cfg.TEST.EVALUATOR}, must be ClassificationPerImage or built on it")
         precision = cfg.TRAINER[self.section].get("PREC", "fp32")
         if precision not in PRECISIONS:
             raise UserError(f'TRAINER.{self.section}.PREC is "{precision}", must be one of {", ".join(PRECISIONS)}')
@@ -87,33 +105,52 @@ class VLTrainer(TrainerX):
         size = self.backbone.image_size
         if tuple(self.cfg.INPUT.SIZE) != (size, size):
             log.info("INPUT.SIZE is %s, as %s takes it", (size, size), self.backbone.name)
-            self.cfg.defrost()
-            self.cfg.INPUT.SIZE = (size, size)
-            self.cfg.freeze()
+        self.cfg.defrost()
+        self.cfg.INPUT.SIZE = (size, size)
+        if self.has_images:
+            self.build_loaders()
+            self.facts = facts_of(self.dm.dataset, self.cfg.DATASET.NAME)
+        else:
+            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.lab2cname = dict(enumerate(self.facts.classnames))
+            self.num_classes, self.num_source_domains = len(self.lab2cname), 0
+        self.cfg.DATASET.RUN_CLASSNAMES = list(self.facts.classnames)  # into config.yaml: a run is usable without its data
+        self.cfg.freeze()
+
+    def build_loaders(self) -> None:
+        """The dataset and the loaders of its images."""
         super().build_data_loader()
 
     def build_model(self) -> None:
-        dataset = self.dm.dataset
-        self.classnames: list[str] = list(dataset.classnames)
+        self.classnames: list[str] = list(self.facts.classnames)
         self.logit_scale = self.backbone.logit_scale.exp()
         self.backbone.set_text_dropout(False)
         self._text_features: Tensor | None = None
+        if self.has_images:
+            self.build_teacher(self.classnames)
         learner = self.build_learner(self.classnames)
         self.learned_names = [name for name, p in learner.named_parameters() if p.requires_grad]
         self.learned_count = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         if not self.learns:
             return
         setattr(self, LEARNER, learner.to(self.device))
-        self.optim = build_optimizer(learner, self.cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.optim, self.sched = self.optimizer_and_schedule(learner)
         self.register_model(LEARNER, learner, self.optim, self.sched)
         precision = self.own.PREC
         scaled = precision in ("amp", "fp16") and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda") if scaled else None
 
+    def optimizer_and_schedule(self, learner: nn.Module) -> tuple[Any, Any]:
+        """What trains the learner: OPTIM's optimiser over its parameters, and OPTIM's schedule."""
+        optim = build_optimizer(learner, self.cfg.OPTIM)
+        return optim, build_lr_scheduler(optim, self.cfg.OPTIM)
+
     def build_learner(self, classnames: Sequence[str]) -> nn.Module:
         """The module that holds everything this method learns."""
         raise NotImplementedError
+
+    def build_teacher(self, classnames: Sequence[str]) -> None:
+        """Frozen features that only the loss reads, where it reads any; a trainer without images does without them."""
 
     # -- training -----------------------------------------------------------------------------------------
 
@@ -142,8 +179,7 @@ class VLTrainer(TrainerX):
         images, labels = self.parse_batch_train(batch)
         with self.precision():
             terms, logits = self.loss_terms(images, labels)
-            loss = torch.stack([term.float() for term in terms.values()]).sum()
-        self.update(loss)
+        loss = self.update(terms)
         summary = {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
         if len(terms) > 1:
             summary |= {f"loss_{name}": term.item() for name, term in terms.items()}
@@ -151,20 +187,34 @@ class VLTrainer(TrainerX):
             self.update_lr()
         return summary
 
-    def update(self, loss: Tensor) -> None:
-        """One optimiser step; a loss that is not finite ends the run with a readable error."""
+    def update(self, terms: dict[str, Tensor]) -> Tensor:
+        """One optimiser step on the sum of the terms, which is returned.
+
+        Raises:
+            UserError: a sum that is not finite.
+        """
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} in epoch {self.epoch + 1}: lower OPTIM.LR, "
                 f"or train with TRAINER.{self.section}.PREC fp32 or bf16"
             )
-        if self.scaler is None:
-            self.model_backward_and_update(loss)
-            return
         self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
+        self.backward(loss, terms)
+        if self.scaler is None:
+            self.optim.step()
+        else:
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        return loss
+
+    def backward(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
+        """Fill the learner's gradients from ``loss``, the sum of ``terms``, times the GradScaler's factor."""
+        self.scaled(loss).backward()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """``loss`` times the GradScaler's factor, where there is one."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def after_epoch(self) -> None:
         """Keep one checkpoint of the last whole epoch, so that a killed run goes on where it was."""
@@ -181,6 +231,10 @@ class VLTrainer(TrainerX):
 
     # -- testing ------------------------------------------------------------------------------------------
 
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        self.evaluator.paths.extend(batch["impath"])
+        return super().parse_batch_test(batch)
+
     def text_features(self) -> Tensor:
         """(C, D) normalised class features for testing; kept until the mode changes."""
         if self._text_features is None:
@@ -191,22 +245,31 @@ class VLTrainer(TrainerX):
         """(C, D) class features of the learned prompts, not normalised."""
         raise NotImplementedError
 
+    def visual_prompt(self) -> VisualPrompt | None:
+        """What the method puts among the patches of an image."""
+        return None
+
     def image_features(self, images: Tensor) -> Tensor:
         """(B, D) normalised features of the frozen image tower, without gradients."""
         with torch.no_grad():
-            return unit(self.backbone.encode_image(images))
+            return unit(self.backbone.encode_image(images, self.visual_prompt()))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Normalised image features (B, D) -> logits (B, C)."""
+        return self.logit_scale * features @ self.text_features().T
 
     @torch.no_grad()
     def model_inference(self, images: Tensor) -> Tensor:
         with self.precision():
-            return self.logit_scale * self.image_features(images) @ self.text_features().T
+            return self.scores(self.image_features(images))
 
     # -- checkpoints --------------------------------------------------------------------------------------
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load what was learned from ``directory``; without ``epoch`` the last one, and the log says which.
+        """Load what was learned from ``directory``; the log says which checkpoint.
 
-        Released full-model checkpoints are understood too: only their learned tensors are taken.
+        Without ``epoch`` the last one, or the best on validation with TEST.FINAL_MODEL best_val. Released full-model
+        checkpoints are understood too: only their learned tensors are taken.
 
         Raises:
             UserError: no checkpoint there, or one whose tensors do not fit this run's classes.
@@ -214,36 +277,14 @@ class VLTrainer(TrainerX):
         if not self.learns:
             log.info("%s has nothing to load: it learns nothing", type(self).__name__)
             return
-        path = self._find_checkpoint(Path(directory) / LEARNER, epoch)
+        best = self.cfg.TEST.FINAL_MODEL == "best_val"
+        path = find_checkpoint(Path(directory) / LEARNER, epoch, best)
         state = load_checkpoint(str(path))
-        learner = getattr(self, LEARNER)
-        wanted = dict(learner.named_parameters())
-        found = {}
-        for key, value in state["state_dict"].items():
-            name = key.removeprefix("module.").removeprefix(f"{LEARNER}.")
-            if name in wanted:
-                found[name] = value
-        missing = sorted(set(wanted) - set(found))
-        if missing:
-            raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by {type(self).__name__}")
-        for name, value in found.items():
-            if value.shape != wanted[name].shape:
-                raise UserError(
-                    f"{path}: {name} has shape {tuple(value.shape)}, this run needs {tuple(wanted[name].shape)} "
-                    "(another backbone, N_CTX or set of classes; a class-specific context fits no new classes)"
-                )
-        learner.load_state_dict(found, strict=False)
+        stored = stored_tensors(state)
+        self.make_room(stored)
+        take_over(getattr(self, LEARNER), stored, path, type(self).__name__)
         self._text_features = None
         log.info("loaded %s (epoch %s)", path, state.get("epoch"))
 
-    @staticmethod
-    def _find_checkpoint(folder: Path, epoch: int | None) -> Path:
-        if epoch is not None:
-            path = folder / f"model.pth.tar-{epoch}"
-            if path.is_file():
-                return path
-        saved = {int(p.name.rsplit("-", 1)[1]): p for p in folder.glob("model.pth.tar-*") if p.name[-1].isdigit()}
-        if epoch is None and saved:
-            return saved[max(saved)]
-        have = ", ".join(map(str, sorted(saved))) or "none"
-        raise UserError(f"no checkpoint{f' of epoch {epoch}' if epoch else ''} in {folder} (epochs there: {have})")
+    def make_room(self, stored: dict[str, Tensor]) -> None:
+        """Called before ``stored`` is loaded: where the learner's sizes follow the training images, they can be taken over."""

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
-from backbones import zero_vectors
+from backbones import VisionLanguageBackbone, VisualPrompt, zero_vectors
 from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
+from features import build_store
 from trainers.base import unit
 from trainers.coop import CoOp
-from trainers.prompt_learner import PromptLearner
+from trainers.prompt_learner import check_choice
+from trainers.prompt_selection import SELECTIONS, Selection, cosines, select, weighted_ensemble
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def prompt_ensemble(encoded: Sequence[Tensor]) -> Tensor:
-    """F (C, D): per class the K encoded prompts (K, D), each normalised, averaged, normalised again (section 2)."""
-    return torch.stack([unit(unit(features).mean(dim=0)) for features in encoded])
+def encode_prompts(backbone: VisionLanguageBackbone, texts: Mapping[str, Sequence[str]], classnames: Sequence[str]) -> Tensor:
+    """F_k (C, K, D): the K prompts of each class through the frozen text tower, not normalised.
+
+    Class by class, so that K sentences are in memory at a time and each batch is trimmed to its own longest.
+    """
+    return torch.stack([backbone.encode_text(texts[name]) for name in classnames])
+
+
+@torch.no_grad()
+def prompt_ensemble(encoded: Tensor) -> Tensor:
+    """F (C, D) from encoded prompts (C, K, D): each normalised, averaged over K, normalised again (section 2)."""
+    return unit(unit(encoded).mean(dim=1))
 
 
 @TRAINER_REGISTRY.register()
@@ -34,6 +48,13 @@ class BiomedDPT(CoOp):
     """
 
     section = "BIOMEDDPT"
+    told_apart = (
+        *CoOp.told_apart,
+        ("N_PROMPTS", "K"),
+        ("PROMPT_SELECTION", "sel"),
+        ("PROMPT_TOPK", "top"),
+        ("PROMPT_PULL", "pull"),
+    )
     writes_visual_prompts = True
 
     @classmethod
@@ -48,6 +69,9 @@ class BiomedDPT(CoOp):
                 "L1_LAMBDA": 12.5,  # λ1
                 "KL_LAMBDA": 0.25,  # λ2
                 "N_PROMPTS": 50,  # K
+                "PROMPT_SELECTION": "all",  # which of the K make up F: all (as published), topk, greedy, learned
+                "PROMPT_TOPK": 10,  # prompts per class that topk keeps
+                "PROMPT_PULL": 0.1,  # of learned: weight of the KL divergence from equal parts
                 "NAME_LEN": "published",  # or "exact"
                 "TEXT_DROPOUT": True,  # the released code registers the whole model: its dropout is on in training
                 "VISUAL": {
@@ -60,13 +84,9 @@ class BiomedDPT(CoOp):
 
     @classmethod
     def variant(cls, cfg: CfgNode) -> str:
-        own, visual, published = cfg.TRAINER[cls.section], cfg.TRAINER[cls.section].VISUAL, cls.defaults()
-        name = super().variant(cfg)
-        if visual != published.VISUAL:
+        visual, name = cfg.TRAINER[cls.section].VISUAL, super().variant(cfg)
+        if visual != cls.defaults().VISUAL:
             name += f"_vis{visual.N_TOKENS}{visual.PLACEMENT}{visual.DEPTH}"
-        for key, short in (("NAME_LEN", "name"), ("TEXT_DROPOUT", "drop"), ("N_PROMPTS", "K")):
-            if own[key] != published[key]:
-                name += f"_{short}{own[key]}"
         return name
 
     @classmethod
@@ -74,7 +94,9 @@ class BiomedDPT(CoOp):
         visual, published = cfg.TRAINER[cls.section].VISUAL, cls.defaults().VISUAL
         changed = [f"VISUAL.{key} {visual[key]} (published: {published[key]})" for key in published]
         differs = [visual[key] != published[key] for key in published]
-        return super().departures(cfg) + [text for text, yes in zip(changed, differs, strict=True) if yes]
+        said = super().departures(cfg) + [text for text, yes in zip(changed, differs, strict=True) if yes]
+        selection = cfg.TRAINER[cls.section].PROMPT_SELECTION
+        return said + ([] if selection == "all" else [f"PROMPT_SELECTION {selection} (published: all)"])
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -82,25 +104,57 @@ class BiomedDPT(CoOp):
         for key, choices in (("PLACEMENT", PLACEMENTS), ("DEPTH", DEPTHS)):
             if visual[key] not in choices:
                 raise UserError(f'TRAINER.BIOMEDDPT.VISUAL.{key} is "{visual[key]}", must be {" or ".join(choices)}')
+        self._check_selection(cfg.TRAINER[self.section])
+
+    def _check_selection(self, own: CfgNode) -> None:
+        how, published = own.PROMPT_SELECTION, self.defaults()
+        check_choice("PROMPT_SELECTION", how, SELECTIONS)
+        for key, reader in (("PROMPT_TOPK", "topk"), ("PROMPT_PULL", "learned")):
+            if how != reader and own[key] != published[key]:
+                raise UserError(f"{key} is read only with PROMPT_SELECTION {reader}, but it is {how} here")
+        if how == "topk" and not 1 <= own.PROMPT_TOPK <= own.N_PROMPTS:
+            raise UserError(f"PROMPT_TOPK is {own.PROMPT_TOPK}, must be 1 to N_PROMPTS ({own.N_PROMPTS})")
+        if own.PROMPT_PULL < 0:
+            raise UserError(f"PROMPT_PULL is {own.PROMPT_PULL}, must be 0 or more")
 
     def template(self) -> str:
-        return self.dm.dataset.template
+        return self.facts.template
 
-    def build_learner(self, classnames: Sequence[str]) -> PromptLearner:
-        self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.dm.dataset.key, classnames, self.own.N_PROMPTS)
-        encoded = []
-        with torch.no_grad():
-            for name in classnames:
-                encoded.append(self.backbone.encode_text(self.prompts.texts[name][: self.own.N_PROMPTS]))
-        self.fixed_features = prompt_ensemble(encoded)  # F (C, D)
-        visual = self.own.VISUAL
+    def build_teacher(self, classnames: Sequence[str]) -> None:
+        self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.facts.key, classnames, self.own.N_PROMPTS)
+        self.encoded_prompts = encode_prompts(self.backbone, self.prompts.texts, classnames)  # (C, K, D)
+        self.fixed_features = prompt_ensemble(self.encoded_prompts)  # F (C, D)
+        self.selection: Selection | None = None
+
+    def visual_prompt(self) -> VisualPrompt | None:
+        visual, width = self.own.VISUAL, self.backbone.visual_width
         count = visual.N_TOKENS if self.backbone.supports_visual_prompts else 0
-        self.visual_prompt = zero_vectors(count, self.backbone.visual_width, visual.PLACEMENT, deep=visual.DEPTH == "deep")
-        return super().build_learner(classnames)
+        return zero_vectors(count, width, visual.PLACEMENT, deep=visual.DEPTH == "deep")
 
-    def image_features(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return unit(self.backbone.encode_image(images, self.visual_prompt))
+    def before_train(self) -> None:
+        self.select_prompts()
+        super().before_train()
+
+    def select_prompts(self) -> None:
+        """Make F of the prompts that PROMPT_SELECTION chooses on the training images (test transform, frozen features)."""
+        own = self.own
+        if own.PROMPT_SELECTION == "all":
+            return
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed: training must not depend on the choice of F
+            training = build_store(self.cfg, self.dm, self.encode_frozen).images("train")
+        given = cosines(training.features, training.labels, self.encoded_prompts, float(self.logit_scale))
+        self.selection = select(own.PROMPT_SELECTION, given, top=own.PROMPT_TOPK, pull=own.PROMPT_PULL)
+        self.fixed_features = weighted_ensemble(self.encoded_prompts, self.selection.weights)
+        used = (self.selection.weights > 0).sum(dim=1)
+        log.info(
+            "prompt selection %s: %d to %d of %d prompts per class, training cross-entropy %.4f -> %.4f",
+            *(self.selection.how, used.min(), used.max(), own.N_PROMPTS, *self.selection.train_ce),
+        )
+
+    def encode_frozen(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) on any device -> (B, D) image features at this run's precision."""
+        with self.precision():
+            return self.image_features(images.to(self.device))
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         v = self.image_features(images)  # (B, D)

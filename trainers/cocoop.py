@@ -42,6 +42,7 @@ class CoCoOp(CoOp):
     """Cross-entropy on ``s * v t(v)^T``; the text passes of all images of a batch go through the tower as one."""
 
     section = "COCOOP"
+    text_sees_image = True
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -66,7 +67,7 @@ class CoCoOp(CoOp):
             self.backbone, prompts, classnames, n_ctx=self.own.N_CTX, ctx_init=self.own.CTX_INIT
         ).to(self.device)
 
-    def logits(self, features: Tensor) -> Tensor:
+    def scores(self, features: Tensor) -> Tensor:
         """(B, D) normalised image features -> (B, C) logits."""
         learner = self.prompt_learner
         prompts = learner.conditional(features)  # (B, C, L, W)
@@ -75,11 +76,11 @@ class CoCoOp(CoOp):
         return self.logit_scale * torch.einsum("bd,bcd->bc", features, text)
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        logits = self.logits(self.image_features(images))
+        logits = self.scores(self.image_features(images))
         return {"ce": F.cross_entropy(logits, labels)}, logits
 
     @torch.no_grad()
     def model_inference(self, images: Tensor) -> Tensor:
         with self.precision():
             features = self.image_features(images)
-            return torch.cat([self.logits(part) for part in features.split(self.own.TEST_CHUNK)])
+            return torch.cat([self.scores(part) for part in features.split(self.own.TEST_CHUNK)])

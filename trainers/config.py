@@ -17,7 +17,14 @@ from dassl.utils import UserError, nearest
 from trainers.base import VLTrainer
 
 DEFAULT_BACKBONE = "BiomedCLIP"
-OUTSIDE_NAMES = (*BACKBONES, "PubMedCLIP", "PMCCLIP")  # suffixes of published trainer names
+# Names under which methods were published, where they differ from ours
+PUBLISHED_NAMES = {
+    "CLIP_Adapter": "CLIPAdapter",
+    "TiP_Adapter": "TipAdapter",
+    "TiP_Adapter_F": "TipAdapterF",
+    "LP": "LinearProbe",
+    "LP2": "LPPlusPlus",
+}
 
 
 def methods() -> dict[str, type[VLTrainer]]:
@@ -29,7 +36,8 @@ def methods() -> dict[str, type[VLTrainer]]:
 def default_config() -> CfgNode:
     """Dassl's defaults plus this project's keys."""
     cfg = get_cfg_default()
-    cfg.MODEL.BACKBONE.PATH = ""  # local folder in open_clip's local-dir layout
+    cfg.MODEL.BACKBONE.PATH = ""  # local folder with the weights (docs/DATASETS.md)
+    cfg.TEST.EVALUATOR = "ClassificationPerImage"  # Dassl's Classification, which also keeps what was said of each image
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PROMPTS = ""  # LLM prompts file; "" = datasets/prompts/<dataset>.json
     cfg.DATASET.TEMPLATE = ""  # "" = the dataset's own clinical template
@@ -38,6 +46,7 @@ def default_config() -> CfgNode:
     cfg.DATASET.ORGAN = ""
     cfg.DATASET.CLASSNAMES = []
     cfg.DATASET.SPLIT_SEED = 1  # of a split made from class folders
+    cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
     for cls in methods().values():
         cfg.TRAINER[cls.section] = cls.defaults()
     return cfg
@@ -46,13 +55,17 @@ def default_config() -> CfgNode:
 def split_trainer_name(name: str, backbone: str = "") -> tuple[str, str]:
     """``("BiomedDPT", "BiomedCLIP")`` from either form: two names, or the published ``BiomedDPT_BiomedCLIP``.
 
+    A method may also go by its published name (:data:`PUBLISHED_NAMES`), alone or with a backbone.
+
     Raises:
         UserError: unknown names, or a backbone that contradicts the published name.
     """
     known = TRAINER_REGISTRY.registered_names()
+    name = PUBLISHED_NAMES.get(name, name)
     if name not in known:
         stem, _, suffix = name.rpartition("_")
-        if stem in known and suffix in OUTSIDE_NAMES:
+        stem = PUBLISHED_NAMES.get(stem, stem)
+        if stem in known and suffix in BACKBONES:
             if backbone and check_name(backbone) != suffix:
                 raise UserError(f"--trainer {name} and --backbone {backbone} name two different backbones")
             name, backbone = stem, suffix
@@ -157,6 +170,7 @@ NEVER_READ = (
     "DATASET.ALL_AS_UNLABELED",
     "DATASET.SOURCE_DOMAINS",
     "DATASET.TARGET_DOMAINS",
+    "DATASET.RUN_CLASSNAMES",
 )
 TRAINING_KEYS = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
 
@@ -174,7 +188,7 @@ def unread(cfg: CfgNode, key: str, trainer: str) -> str:
         twin = own + key.split(".", 2)[-1]
         hint = f' Did you mean "{twin}"?' if twin in flat_keys(cfg) else f" {trainer} reads {own}*"
         return f"{key} is another method's key: {trainer} does not read it.{hint}"
-    if key.startswith(NEVER_READ) or (not cls.learns and key.startswith(TRAINING_KEYS)):
+    if key.startswith(NEVER_READ) or (not (cls.learns and cls.uses_optimizer) and key.startswith(TRAINING_KEYS)):
         return f"{key} is not read by {trainer}; leave it out"
     for prefix, (switch, values) in READ_ONLY_WITH.items():
         if key.startswith(prefix) and _get(cfg, switch) not in values:

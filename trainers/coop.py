@@ -18,6 +18,7 @@ class CoOp(VLTrainer):
     """Cross-entropy on ``s * v t^T``; ``ctx`` is learned (section 3.1 of the paper)."""
 
     section = "COOP"
+    told_apart: tuple[tuple[str, str], ...] = (("NAME_LEN", "name"), ("TEXT_DROPOUT", "drop"))  # keys, and their short names
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -35,8 +36,9 @@ class CoOp(VLTrainer):
 
     @classmethod
     def variant(cls, cfg: CfgNode) -> str:
-        own = cfg.TRAINER[cls.section]
-        return f"nctx{own.N_CTX}_csc{own.CSC}_ctp{own.CLASS_TOKEN_POSITION}"
+        own, published = cfg.TRAINER[cls.section], cls.defaults()
+        name = f"nctx{own.N_CTX}_csc{own.CSC}_ctp{own.CLASS_TOKEN_POSITION}"
+        return name + "".join(f"_{short}{own[key]}" for key, short in cls.told_apart if own[key] != published[key])
 
     def template(self) -> str:
         """CTX_INIT in front of the class name, or placeholders for a context drawn at random."""

@@ -47,8 +47,8 @@ class PromptLearner(nn.Module):
         name_len: str = "exact",
     ) -> None:
         super().__init__()
-        _check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
-        _check_choice("NAME_LEN", name_len, NAME_LENS)
+        check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
+        check_choice("NAME_LEN", name_len, NAME_LENS)
         self.n_ctx, self.position = n_ctx, position
         self.name_lens = [backbone.name_token_len(name, name_len) for name in classnames]
         self.tokens = backbone.tokenize(prompts).to(backbone.device)
@@ -99,6 +99,7 @@ def fill(template: str, classnames: Sequence[str]) -> list[str]:
     return [template.format(name.replace("_", " ")) for name in classnames]
 
 
-def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise a :class:`UserError` when ``value`` of the config key ``key`` is none of ``choices``."""
     if value not in choices:
         raise UserError(f'{key} is "{value}", must be one of {", ".join(choices)}.{nearest(value, choices)}')

@@ -7,27 +7,33 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from yacs.config import CfgNode
 
+from analysis.metrics import metrics
+from analysis.predictions import Predictions, write_predictions
+from analysis.results import CONFIG, PREDICTIONS, RESULTS, DamagedRun, files_of, read_whole_record
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError, write_json
+from dassl.utils import UserError, atomic, write_json
 from trainers.base import VLTrainer
+from trainers.settings import as_configured, changed
 
-RESULTS, CONFIG = "results.json", "config.yaml"
 PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
-# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's
+# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
+# class names are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
     "INPUT.SIZE",
+    "DATASET.RUN_CLASSNAMES",
+    "TEST.EVALUATOR",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
@@ -104,22 +110,22 @@ def check_same_settings(cfg: CfgNode, folder: Path) -> None:
 
 
 def is_complete(folder: str | Path) -> bool:
-    """Whether the run's results file is there and whole."""
-    path = Path(folder) / RESULTS
+    """Whether the run's results file is there and whole, and with it every file that it names."""
     try:
-        return bool(json.loads(path.read_text()).get("complete"))
-    except (OSError, ValueError, AttributeError):
+        read_whole_record(folder)
+    except DamagedRun:
         return False
+    return True
 
 
 def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any], timings: dict[str, float]) -> Path:
     """Write ``results.json`` of a tested trainer; a field is documented in docs/RESULTS_FILE.md."""
-    cfg, dataset, evaluator = trainer.cfg, trainer.dm.dataset, trainer.evaluator
-    confusion = np.asarray(evaluator.confusion_matrix)
+    cfg, dataset = trainer.cfg, trainer.dm.dataset
+    predictions = save_predictions(trainer, folder)
     split = cfg.DATASET.SUBSAMPLE_CLASSES
     prompts = getattr(trainer, "prompts", None)
     record = {
-        "schema": 1,
+        "schema": 2,
         "complete": True,
         "method": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.NAME,
@@ -131,48 +137,65 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "num_shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "variant": type(trainer).variant(cfg),
-        "metrics": {key: float(value) for key, value in trainer.last_results.items()},
-        "per_class": per_class(confusion, trainer.classnames),
-        "confusion_matrix": confusion.tolist(),
-        "num_test": int(confusion.sum()),
+        **metrics(predictions.labels, predictions.probabilities, trainer.classnames, dataset.ordered),
         "classnames": trainer.classnames,
         "learned": {"parameters": trainer.learned_count, "names": trainer.learned_names},
         "train": train,
         "timings": {key: round(value, 3) for key, value in timings.items()},
         "config_hash": config_hash(cfg),
+        "changed": changed_settings(cfg, dataset.key),
         "fingerprints": {
             "backbone": trainer.backbone.fingerprint(),
             "data": dataset.data_hash,
             "split": dataset.split_hash,
             "prompts": prompts.sha256 if prompts else None,
         },
+        "prompts": prompts_record(trainer),
         "versions": versions(),
         "git": git_revision(),
         "device": str(trainer.device),
         "departures": type(trainer).departures(cfg) + trainer_departures(trainer),
         "rehearsal": bool(dataset.root_note),
         "notes": list(dataset.notes),
+        "files": files_of(folder),
     }
     path = Path(folder) / RESULTS
     write_json(record, str(path))
     return path
 
 
+def prompts_record(trainer: VLTrainer) -> dict[str, Any] | None:
+    """Name of the LLM prompts' file, and which of them were chosen by a run that chose."""
+    prompts, selection = getattr(trainer, "prompts", None), getattr(trainer, "selection", None)
+    if prompts is None:
+        return None
+    return {"file": prompts.path.name, "selection": selection.record(trainer.classnames) if selection else None}
+
+
 def trainer_departures(trainer: VLTrainer) -> list[str]:
     """What the backbone forced on the method."""
     if trainer.writes_visual_prompts and not trainer.backbone.supports_visual_prompts:
         return ["text side only: this image tower has no patch tokens for visual prompts"]
-    return []
+    return list(getattr(trainer, "forced", []))
 
 
-def per_class(confusion: np.ndarray, classnames: list[str]) -> list[dict[str, Any]]:
-    """Counts and accuracy in % per class; a class without test images has accuracy ``None``."""
-    rows = []
-    for label, name in enumerate(classnames):
-        total, correct = int(confusion[label].sum()), int(confusion[label, label])
-        accuracy = 100.0 * correct / total if total else None
-        rows.append({"label": label, "classname": name, "correct": correct, "total": total, "accuracy": accuracy})
-    return rows
+def save_predictions(trainer: VLTrainer, folder: str | Path) -> Predictions:
+    """Keep what the last test said of each image; paths count from the dataset's image folder."""
+    kept = trainer.evaluator.predictions()
+    start = trainer.dm.dataset.image_folder
+    paths = [Path(os.path.relpath(path, start)).as_posix() for path in kept.paths]
+    kept = Predictions(paths, kept.labels, kept.probabilities)
+    with atomic(Path(folder) / PREDICTIONS) as temporary:
+        write_predictions(temporary, kept)
+    sys.stdout.flush()  # the log's size is recorded next
+    return kept
+
+
+def changed_settings(cfg: CfgNode, dataset_key: str) -> dict[str, Any] | None:
+    """What differs from the config files of this method, task and dataset; ``None`` for a method without any."""
+    files = as_configured(cfg, dataset_key)
+    # by way of YAML, as two files that say the same may differ in lists and tuples
+    return None if files is None else changed(*(identity(CfgNode(yaml.safe_load(c.dump()))) for c in (cfg, files)))
 
 
 def versions() -> dict[str, str]:

@@ -8,14 +8,21 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from backbones import VisionLanguageBackbone
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
-from trainers.base import VLTrainer
-from trainers.biomed_dpt import prompt_ensemble
+from trainers.base import VLTrainer, unit
+from trainers.biomed_dpt import encode_prompts, prompt_ensemble
 from trainers.prompt_learner import fill
 
 SOURCES = ("template", "ensemble")
+
+
+@torch.no_grad()
+def template_features(backbone: VisionLanguageBackbone, template: str, classnames: Sequence[str]) -> Tensor:
+    """F (C, D), normalised: each class name in one hand-written template, through the frozen text tower."""
+    return unit(backbone.encode_text(fill(template, classnames)))
 
 
 @TRAINER_REGISTRY.register()
@@ -50,18 +57,16 @@ class ZeroshotCLIP(VLTrainer):
             raise UserError(f'TRAINER.{self.section}.PROMPTS is "{self.source(cfg)}", must be {" or ".join(SOURCES)}')
 
     def build_learner(self, classnames: Sequence[str]) -> nn.Module:
-        with torch.no_grad():
-            if self.source(self.cfg) == "template":
-                encoded = [self.backbone.encode_text([text]) for text in fill(self.dm.dataset.template, classnames)]
-            else:
-                count = self.own.N_PROMPTS
-                self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.dm.dataset.key, classnames, count)
-                encoded = [self.backbone.encode_text(self.prompts.texts[name][:count]) for name in classnames]
-        self._ensemble = prompt_ensemble(encoded)
+        if self.source(self.cfg) == "template":
+            self.fixed_features = template_features(self.backbone, self.facts.template, classnames)  # F (C, D)
+        else:
+            key = self.cfg.DATASET.PROMPTS or self.facts.key
+            self.prompts = load_prompts(key, classnames, self.own.N_PROMPTS)
+            self.fixed_features = prompt_ensemble(encode_prompts(self.backbone, self.prompts.texts, classnames))
         return nn.Module()
 
     def encode_classes(self) -> Tensor:
-        return self._ensemble
+        return self.fixed_features
 
     def train(self) -> None:
         """Nothing to train: straight to the test."""

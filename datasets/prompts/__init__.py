@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.utils import UserError, nearest
+from datasets.prompts.files import FOLDER, read_record
+from datasets.prompts.rules import entry_text
 
-FOLDER = Path(__file__).parent
+CONVERTIBLE = (".py", ".csv")
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,17 @@ def load_prompts(path_or_key: str | Path, classnames: Sequence[str], n_prompts: 
 
     Args:
         path_or_key: a dataset's key, or a JSON file ``{"prompts": {classname: [{"text": …}, …]}}``; plain strings
-            instead of objects are understood.
+            instead of objects are understood. Other forms are for ``python -m datasets.prompts.convert``.
 
     Raises:
-        UserError: no such file, a class without prompts, or fewer than ``n_prompts`` of them.
+        UserError: no such file, another form, a class without prompts, or fewer than ``n_prompts`` of them.
     """
     path = Path(path_or_key).expanduser()
+    if path.suffix in CONVERTIBLE:
+        raise UserError(
+            f"DATASET.PROMPTS {path} is no JSON file. Convert it once: "
+            f"python -m datasets.prompts.convert {path} --dataset NAME -o {path.stem}.json"
+        )
     if path.suffix != ".json":
         path = FOLDER / f"{path_or_key}.json"
     if not path.is_file():
@@ -41,12 +47,8 @@ def load_prompts(path_or_key: str | Path, classnames: Sequence[str], n_prompts: 
             f"no LLM prompts for this dataset: {path} is not there (prompts exist for: {have}). "
             f"Write {n_prompts} sentences per class and name the file with DATASET.PROMPTS, or choose a method without them"
         )
-    raw = path.read_bytes()
-    try:
-        prompts = json.loads(raw)["prompts"]
-        by_name = {name: [entry if isinstance(entry, str) else entry["text"] for entry in prompts[name]] for name in prompts}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} must hold {{"prompts": {{class name: [sentence, …]}}}}: {error!r}') from error
+    record, raw = read_record(path)
+    by_name = {name: [entry_text(entry) for entry in entries] for name, entries in record["prompts"].items()}
     texts = {}
     for name in classnames:
         if name not in by_name:

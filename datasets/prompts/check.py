@@ -1,0 +1,196 @@
+"""Check prompt files against the rules of the library.
+
+    python -m datasets.prompts.check                              # the files of all datasets
+    python -m datasets.prompts.check btmri my_prompts.json        # these
+    python -m datasets.prompts.check paper.json --loadable        # only what a run needs, for prompts of other authors
+    python -m datasets.prompts.check --backbone BiomedCLIP --separability FOLDER
+
+One line per fault on standard error. Exit status: 0 no fault, 1 faults, 2 a mistake in the call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from dassl.utils import UserError, nearest
+from datasets import by_key, splits
+from datasets.prompts import rules
+from datasets.prompts.files import FOLDER, exit_status, read_record, subject_of
+from datasets.prompts.rules import Subject
+
+if TYPE_CHECKING:
+    from backbones import VisionLanguageBackbone
+
+
+def check_record(record: dict[str, Any], subject: Subject, *, library: bool = True) -> list[str]:
+    """The faults of a prompt file's content, in words.
+
+    Args:
+        library: all rules; else only what a run needs: the form, every class, no sentence twice, none too long.
+    """
+    faults = rules.form_faults(record, library=library)
+    if faults:
+        return faults
+    faults += _class_name_faults(record, subject)
+    texts = {name: [rules.entry_text(entry) for entry in entries] for name, entries in record["prompts"].items()}
+    if library:
+        for key in ("dataset", "modality", "organ", "template"):
+            if record[key] != getattr(subject, key):
+                faults.append(f'"{key}" is "{record[key]}", the dataset has "{getattr(subject, key)}"')
+        for name, entries in record["prompts"].items():
+            faults += [f"{name}: {fault}" for fault in rules.class_faults(entries, name, subject.modality)]
+        for one, other, shared in rules.near_duplicates(texts, subject.modality):
+            faults.append(f"{one} and {other} are near-duplicates ({shared:.2f} of their words are the same)")
+    else:
+        faults += _loadable_faults(texts)
+    return faults
+
+
+def _class_name_faults(record: dict[str, Any], subject: Subject) -> Iterator[str]:
+    written = list(record["prompts"])
+    for name in subject.classnames:
+        if name not in written:
+            yield f'no prompts for the class "{name}"'
+    for name in written:
+        if name not in subject.classnames:
+            yield f'"{name}" is no class of {subject.dataset}.{nearest(name, subject.classnames)}'
+    if set(written) == set(subject.classnames) and written != list(subject.classnames):
+        yield f"the classes stand in another order than {', '.join(subject.classnames)}"
+
+
+def _loadable_faults(texts: dict[str, list[str]]) -> Iterator[str]:
+    for name, sentences in texts.items():
+        first: dict[str, int] = {}
+        for number, text in enumerate(sentences, start=1):
+            before = first.setdefault(text, number)
+            if before != number:
+                yield f"{name}: sentence {number} repeats sentence {before}"
+            if rules.longest_tokens(text) > rules.CONTEXT:
+                yield f"{name}: sentence {number} may exceed the {rules.CONTEXT} tokens of the text tower"
+
+
+def split_faults(subject: Subject, root: Path) -> list[str]:
+    """Classes of a dataset's split file below ``root`` that are spelt otherwise than the dataset's class names."""
+    path = root / subject.dataset / f"split_{subject.dataset}.json"
+    split = splits.read_split(path)
+    names = {name for part in splits.PARTS for _, _, name in split[part]}
+    return [
+        f'{path} has the class "{name}", which has no prompts.{nearest(name, subject.classnames)}'
+        for name in sorted(names - set(subject.classnames))
+    ]
+
+
+def token_faults(record: dict[str, Any], backbone: VisionLanguageBackbone) -> Iterator[str]:
+    """Sentences that fill or exceed the context of a backbone's text tower."""
+    for name, entries in record["prompts"].items():
+        for number, entry in enumerate(entries, start=1):
+            if int(backbone.tokenize([rules.entry_text(entry)]).mask.sum()) >= backbone.context_length:
+                yield f"{name}: sentence {number} fills all {backbone.context_length} tokens of {backbone.name}"
+
+
+def files_to_check(words: Sequence[str]) -> list[Path]:
+    """The file of each argument (a dataset's key or a file); all datasets' files without arguments.
+
+    Raises:
+        UserError: a word that is neither, or a prompt file in the library that belongs to no dataset.
+    """
+    unknown = [word for word in words if not word.endswith(".json") and word not in by_key()]
+    if unknown:
+        raise UserError(f'"{unknown[0]}" is neither a dataset nor a JSON file.{nearest(unknown[0], by_key())}')
+    strays = sorted(path.name for path in FOLDER.glob("*.json") if path.stem not in by_key())
+    if strays and not words:
+        raise UserError(f"{FOLDER} has prompt files of no dataset: {', '.join(strays)}")
+    return [Path(word) if word.endswith(".json") else FOLDER / f"{word}.json" for word in words or by_key()]
+
+
+def check_file(path: Path, args: argparse.Namespace, backbone: VisionLanguageBackbone | None) -> dict[str, Any] | None:
+    """Check one file, print its faults (standard error) or that it has none; its content when it has none."""
+    try:
+        record, _ = read_record(path)
+    except UserError as error:
+        print(f"fault: {error}", file=sys.stderr)
+        return None
+    subject = subject_of(args.dataset or str(record.get("dataset") or path.stem))
+    faults = check_record(record, subject, library=not args.loadable)
+    faults += split_faults(subject, args.root) if args.root else []
+    faults += token_faults(record, backbone) if backbone else []
+    for fault in faults:
+        print(f"fault: {path}: {fault}", file=sys.stderr)
+    if faults:
+        return None
+    print(f"{path}: {_size([record])}, no faults")
+    return record
+
+
+def _size(records: Sequence[dict[str, Any]]) -> str:
+    classes = [entries for record in records for entries in record["prompts"].values()]
+    return f"{len(classes)} classes, {sum(map(len, classes))} prompts"
+
+
+def separability(chosen: Sequence[tuple[Path, dict[str, Any]]], backbone: VisionLanguageBackbone, folder: Path) -> None:
+    """Encode the prompts, print the table of cosines within and between classes, write it and a heat map per file."""
+    import torch
+
+    from analysis.separability import class_cosines, heat_map, separability_table
+
+    cosines = {}
+    for path, record in tqdm(chosen, desc="encoding prompts", disable=None, leave=False):
+        with torch.no_grad():
+            features = [
+                backbone.encode_text([rules.entry_text(entry) for entry in entries]).cpu().numpy()
+                for entries in record["prompts"].values()
+            ]
+        matrix = class_cosines(features)
+        names = list(record["prompts"])
+        cosines[path.stem] = (names, matrix)
+        heat_map(matrix, names, f"{path.stem}: mean cosine of prompts, {backbone.name}", folder / f"{path.stem}.png")
+    title = f"Mean cosine of the prompts of one class (within) and of two classes (between), {backbone.name}"
+    print(separability_table(title, cosines, "terminal"))
+    (folder / "separability.md").write_text(separability_table(title, cosines, "markdown") + "\n", encoding="utf-8")
+    print(f"written: {folder}/separability.md and a heat map per file")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", help="dataset keys or JSON files; all datasets by default")
+    parser.add_argument("--dataset", default="", help="what the files are about: key, name or YAML; as they say by default")
+    parser.add_argument("--loadable", action="store_true", help="only what a run needs")
+    parser.add_argument("--root", type=Path, help="folder of the datasets: also compare with the split files there")
+    parser.add_argument("--backbone", default="", help="also count the tokens of this backbone's text tower")
+    parser.add_argument("--backbone-path", default="", help="folder of the backbone's weights (MODEL.BACKBONE.PATH)")
+    parser.add_argument("--separability", type=Path, metavar="FOLDER", help="write table and heat maps of cosines there")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.separability and not args.backbone:
+        raise UserError("--separability needs --backbone NAME, whose text tower encodes the prompts")
+    backbone = None
+    if args.backbone:
+        from backbones import build_backbone  # only this report needs a model
+
+        backbone = build_backbone(args.backbone, args.backbone_path)
+    paths = files_to_check(args.files)
+    checked = [(path, check_file(path, args, backbone)) for path in paths]
+    good = [(path, record) for path, record in checked if record]
+    print(f"{len(good)} of {len(paths)} files without faults: {_size([record for _, record in good])}")
+    if args.separability and good:
+        args.separability.mkdir(parents=True, exist_ok=True)
+        separability(good, backbone, args.separability)
+    return 0 if len(good) == len(paths) else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 no fault, 1 faults, 2 a user's mistake."""
+    args = arguments(argv)
+    return exit_status(lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""The command behind ``python -m analysis.explain``.
+
+    python -m analysis.explain RUN images/ -o maps/           # where the model looks, without and with prompts, side by side
+    python -m analysis.explain RUN --interpret                # vocabulary words nearest to the learned context
+    python -m analysis.explain RUN images/ --embedding tsne -o figure.png
+    python -m analysis.explain --table --root data/phantom    # attention on the lesion without and with zero vectors
+
+RUN is the folder of a trained run; --table needs none (--backbone names the model then).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from yacs.config import CfgNode
+
+from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone, zero_vectors
+from backbones.attention import require_patches
+from dassl.utils import UserError, atomic, nearest
+from datasets import by_key
+from datasets.base import REHEARSAL, REHEARSAL_NOTE
+from explain.compare import ATTENTION_MAPS, Effect, Shift, compare_images, write_pictures, zero_vector_effect
+from explain.context import interpret
+from explain.embedding import METHODS, class_of, draw_embedding
+from explain.saliency import MAPS
+from predict import add_run_arguments
+from trainers.base import VLTrainer
+from trainers.biomed_dpt import BiomedDPT
+from trainers.config import default_config, merge_file
+from trainers.inference import find_images, image_batches, load_run
+
+SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
+STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
+BATCH_SIZE = 16
+NUMBERS = "shift.csv"
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", type=Path, help="folder of a trained run")
+    parser.add_argument("images", nargs="*", help="image files, and folders of them")
+    parser.add_argument("-o", "--output", type=Path, help="folder of the pictures, or file of the figure or table")
+    parser.add_argument("--map", nargs="+", default=[], metavar="KIND", help=f"kinds of maps: {', '.join(MAPS)} (all)")
+    parser.add_argument("--class", dest="target", default="", help="Grad-CAM of this class, not of the likeliest")
+    visual = parser.add_argument_group("the visual prompt (by default the run's own, else BiomedDPT's zero vectors)")
+    visual.add_argument("--zero-vectors", type=int, metavar="P", help="this many zero vectors")
+    visual.add_argument("--placement", choices=("replace", "insert"))
+    visual.add_argument("--depth", choices=("deep", "shallow"))
+    parser.add_argument("--interpret", action="store_true", help="words nearest to the learned context")
+    parser.add_argument("--words", type=int, default=5, help="with --interpret: how many per vector")
+    parser.add_argument("--embedding", choices=METHODS, help="a figure of image and text features")
+    table = parser.add_argument_group("--table")
+    table.add_argument("--table", action="store_true", help="the prompt's effect on data with masks")
+    table.add_argument("--backbone", default="", help="without RUN: BiomedCLIP, PhantomCLIP, …")
+    table.add_argument("--root", type=Path, default=Path("data/phantom"), help="folder of generated datasets")
+    table.add_argument("--datasets", nargs="+", default=["all"], metavar="KEY")
+    table.add_argument("--count", type=int, default=40, help="images per dataset")
+    table.add_argument("--seed", type=int, default=1, help="of the choice of images")
+    table.add_argument("--format", choices=(*STYLES, "csv"), default="terminal")
+    add_run_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def loaded(args: argparse.Namespace) -> VLTrainer:
+    """The trainer of RUN."""
+    if args.run is None:
+        raise UserError("name the folder of a trained run (only --table works without one)")
+    return load_run(
+        args.run, epoch=args.epoch, backbone_path=args.backbone_path, device=args.device, classnames=args.classnames
+    )
+
+
+def chosen_prompt(args: argparse.Namespace, backbone: VisionLanguageBackbone, own: VisualPrompt | None) -> VisualPrompt:
+    """The visual prompt to compare with: the method's own, or the zero vectors that were asked for.
+
+    Raises:
+        UserError: a tower without patches, or zero vectors fewer than one.
+    """
+    require_patches(backbone)
+    if own is not None and args.zero_vectors is None and not (args.placement or args.depth):
+        return own
+    published = BiomedDPT.defaults().VISUAL
+    count = published.N_TOKENS if args.zero_vectors is None else args.zero_vectors
+    if count < 1:
+        raise UserError(f"--zero-vectors is {count}, must be 1 or more")
+    depth = args.depth or published.DEPTH
+    return zero_vectors(count, backbone.visual_width, args.placement or published.PLACEMENT, deep=depth == "deep")
+
+
+# -- maps -------------------------------------------------------------------------------------------------
+
+
+def explain_images(args: argparse.Namespace) -> int:
+    """Pictures of maps side by side, and their numbers in ``shift.csv``."""
+    if args.output is None or not args.images:
+        raise UserError("maps need images and a folder to be written to: python -m analysis.explain RUN images/ -o maps/")
+    kinds = args.map or list(MAPS)
+    paths = find_images(args.images)
+    trainer = loaded(args)
+    if args.target and args.target not in trainer.classnames:
+        raise UserError(f'the run has no class "{args.target}".{nearest(args.target, trainer.classnames)}')
+    prompt = chosen_prompt(args, trainer.backbone, trainer.visual_prompt())
+    shifts: list[Shift] = []
+    skipped, done = 0, 0
+    for found, images, unreadable in image_batches(trainer, paths, BATCH_SIZE):
+        for one in unreadable:
+            print(f"unreadable, skipped: {one.path}: {one.reason}", file=sys.stderr)
+        skipped += len(unreadable)
+        if not found:
+            continue
+        classes = trainer.model_inference(images).argmax(dim=1)
+        if args.target:
+            classes = torch.full_like(classes, trainer.classnames.index(args.target))
+        pictures, numbers = compare_images(trainer, found, images, prompt, kinds, classes)
+        write_pictures(args.output, found, pictures, done + 1, images.shape[-1])
+        shifts += [one for of_image in numbers for one in of_image]
+        done += len(found)
+    _write_csv(args.output / NUMBERS, Shift, shifts)
+    rows = [[one.image.name, one.kind, *map(_percent, list(asdict(one).values())[2:])] for one in shifts]
+    heads = ["image", "map", "moved %", "on prompts %", "lesion area %", "on lesion without %", "on lesion with %"]
+    print(tabulate(rows, headers=heads, disable_numparse=True))
+    print(f"{done} pictures and {NUMBERS} in {args.output}")
+    return 3 if skipped else 0
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+# -- words, embedding -------------------------------------------------------------------------------------
+
+
+def print_words(args: argparse.Namespace) -> int:
+    """The nearest words to each context vector."""
+    trainer = loaded(args)
+    found = interpret(trainer, args.words)
+    rows = [
+        [
+            one.classname,
+            one.position,
+            f"{one.length:.3f}",
+            ", ".join(f"{word} ({distance:.3f})" for word, distance in one.words),
+        ]
+        for one in found
+    ]
+    started = trainer.own.get("CTX_INIT", "")
+    print(f"context started from: {repr(started) if started else 'random vectors'}; distances are Euclidean")
+    columns = [1, 2, 3] if not found[0].classname else [0, 1, 2, 3]
+    heads = ["class", "vector", "length", "nearest words (distance)"]
+    print(tabulate([[row[c] for c in columns] for row in rows], headers=[heads[c] for c in columns], disable_numparse=True))
+    return 0
+
+
+def embed(args: argparse.Namespace) -> int:
+    """A figure of image and text features."""
+    if args.output is None or not args.images:
+        raise UserError("an embedding needs images and a file: … RUN images/ --embedding tsne -o figure.png")
+    paths = find_images(args.images)
+    trainer = loaded(args)
+    features, labels, skipped = [], [], 0
+    with torch.no_grad():
+        text = trainer.text_features().cpu().numpy()
+        for found, images, unreadable in image_batches(trainer, paths, BATCH_SIZE):
+            for one in unreadable:
+                print(f"unreadable, skipped: {one.path}: {one.reason}", file=sys.stderr)
+            skipped += len(unreadable)
+            if found:
+                features.append(trainer.image_features(images).cpu().numpy())
+                labels += [class_of(path, trainer.classnames) for path in found]
+    if not features:
+        raise UserError("none of the images could be read")
+    title = f"{trainer.cfg.TRAINER.NAME} on {trainer.backbone.name}, {args.embedding}"
+    draw_embedding(args.output, np.concatenate(features), text, labels, trainer.classnames, args.embedding, title)
+    print(f"{len(labels)} images: {args.output}")
+    return 3 if skipped else 0
+
+
+# -- table ------------------------------------------------------------------------------------------------
+
+
+def effect_table(args: argparse.Namespace) -> int:
+    """The effect of the visual prompt on generated data with masks."""
+    known = by_key()
+    keys = list(known) if args.datasets == ["all"] else args.datasets
+    for key in keys:
+        if key not in known:
+            raise UserError(f'unknown dataset "{key}".{nearest(key, known)} Valid: {", ".join(known)}')
+    backbone, cfg, own = _subject(args)
+    prompt = chosen_prompt(args, backbone, own)
+    kinds = args.map or list(ATTENTION_MAPS)
+    effects = zero_vector_effect(backbone, cfg, prompt, args.root, keys, kinds=kinds, count=args.count, seed=args.seed)
+    if args.format == "csv":
+        _write_csv(args.output, Effect, effects)
+        return 0
+    rehearsal = f", {REHEARSAL_NOTE}" if (args.root / REHEARSAL).is_file() else ""
+    title = f"Attention of {backbone.name} on the lesion, {_words(prompt)}{rehearsal}"
+    rows = [
+        [e.dataset, e.kind, e.images, f"{e.lesion_area:.1f}", f"{e.without:.2f}", f"{e.with_prompt:.2f}",
+         f"{e.difference:+.2f}" + ("" if e.interval is None else f" ± {e.interval:.2f}"), f"{e.prompt_share:.1f}"]
+        for e in effects
+    ]  # fmt: skip
+    heads = ["dataset", "map", "images", "lesion area %", "without %", "with %", "difference (95 %)", "on prompts %"]
+    text = f"{title}\n\n{tabulate(rows, headers=heads, tablefmt=STYLES[args.format], disable_numparse=True)}\n"
+    if args.output is None:
+        print(text, end="")
+    else:
+        with atomic(args.output) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _subject(args: argparse.Namespace) -> tuple[VisionLanguageBackbone, CfgNode, VisualPrompt | None]:
+    """Backbone, config with the test transform, and the run's own visual prompt."""
+    if args.run is not None:
+        trainer = loaded(args)
+        return trainer.backbone, trainer.cfg, trainer.visual_prompt()
+    if not args.backbone:
+        raise UserError("--table needs a run's folder or --backbone NAME")
+    cfg = default_config()
+    merge_file(cfg, str(SETTINGS))
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = build_backbone(args.backbone, args.backbone_path, True, device)
+    cfg.INPUT.SIZE, cfg.VERBOSE = (backbone.image_size, backbone.image_size), False
+    return backbone, cfg, None
+
+
+def _words(prompt: VisualPrompt) -> str:
+    kind = "prompt tokens" if bool(prompt.tokens.any()) else "zero vectors"
+    place = "inserted" if prompt.placement == "insert" else "in place of patches"
+    return f"without and with {prompt.num_tokens} {kind} {place}, {'deep' if prompt.deep else 'shallow'}"
+
+
+def _write_csv(path: Path | None, kind: type, rows: Sequence[Shift] | Sequence[Effect]) -> None:
+    names = [field.name for field in fields(kind)]
+    if path is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
+        return
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 a user's mistake (one line on standard error), 3 done with files skipped."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    args = parse_arguments(argv)
+    try:
+        modes = [args.table, args.interpret, bool(args.embedding)]
+        if sum(modes) > 1:
+            raise UserError("--table, --interpret and --embedding exclude each other")
+        action = effect_table if args.table else print_words if args.interpret else embed if args.embedding else explain_images
+        return action(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

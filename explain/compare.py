@@ -1,0 +1,202 @@
+"""Maps with and without a visual prompt: side by side on given images, and in numbers over data with masks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from analysis.stats import ci95, mean
+from backbones import VisionLanguageBackbone, VisualPrompt
+from dassl.data.transforms import build_transform
+from dassl.utils import UserError, read_image
+from datasets import by_key
+from explain.figures import Panel, displayed, draw
+from explain.masks import MASKS, coverage, is_informative, mask_path, read_mask
+from explain.maps import mass_inside, shift
+from explain.saliency import saliency
+from trainers.base import VLTrainer
+from trainers.inference import find_images
+
+ATTENTION_MAPS = ("attention", "rollout")  # those that ask for no class
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One image's map without and with a visual prompt.
+
+    Attributes:
+        moved: share of the map's mass that lies on other patches with the prompt (0 to 1).
+        prompt_share: share of the mass that lies on the prompts themselves.
+        lesion_area: share of the image that the mask covers; ``None`` without a mask, as the two that follow.
+        inside_without, inside_with: share of the mass that lies on the mask.
+    """
+
+    image: Path
+    kind: str
+    moved: float
+    prompt_share: float
+    lesion_area: float | None = None
+    inside_without: float | None = None
+    inside_with: float | None = None
+
+
+# -- pictures ---------------------------------------------------------------------------------------------
+
+
+def compare_images(
+    trainer: VLTrainer, paths: Sequence[Path], images: Tensor, prompt: VisualPrompt, kinds: Sequence[str], classes: Tensor
+) -> tuple[list[list[list[Panel]]], list[list[Shift]]]:
+    """Per image the panels of its picture, a row per map, and a :class:`Shift` per map."""
+    own, names = trainer.cfg.INPUT, trainer.classnames
+    shown = displayed(images, own.PIXEL_MEAN, own.PIXEL_STD)
+    pictures: list[list[list[Panel]]] = [[] for _ in paths]
+    numbers: list[list[Shift]] = [[] for _ in paths]
+    for kind in kinds:
+        plain, prompted = (saliency(kind, trainer.backbone, images, one, trainer.scores, classes) for one in (None, prompt))
+        for index, path in enumerate(paths):
+            pair = plain.grid[index], prompted.grid[index]
+            found = _shift(path, kind, *pair, float(prompted.prompt_share[index]), images.shape[-1])
+            first = path.name if not pictures[index] else (names[int(classes[index])] if kind == "gradcam" else "")
+            panels = [Panel(first, shown[index])]
+            for what, grid, inside in zip(
+                ("without", "with prompts"), pair, (found.inside_without, found.inside_with), strict=True
+            ):
+                number = "" if inside is None else f": {100 * inside:.1f} % on the lesion"
+                panels.append(Panel(f"{kind} {what}{number}", shown[index], grid))
+            pictures[index].append(panels)
+            numbers[index].append(found)
+    return pictures, numbers
+
+
+def write_pictures(folder: Path, paths: Sequence[Path], pictures: Sequence[list[list[Panel]]], start: int, size: int) -> None:
+    """``<number>_<name>.png`` per image, numbered from ``start``; the mask's border is drawn where there is one."""
+    for number, (path, rows) in enumerate(zip(paths, pictures, strict=True), start=start):
+        masked = mask_path(path)
+        draw(rows, folder / f"{number:04d}_{path.stem}.png", outline=read_mask(masked, size) if masked else None)
+
+
+def _shift(path: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_share: float, size: int) -> Shift:
+    moved = float(shift(plain[None], prompted[None]).nan_to_num(0.0))
+    masked = mask_path(path)
+    mask = read_mask(masked, size) if masked else None
+    if mask is None or not is_informative(mask):
+        return Shift(path, kind, moved, prompt_share)
+    covered = coverage(mask, plain.shape[-1])
+    inside = [float(mass_inside(grid[None].cpu(), covered).nan_to_num(0.0)) for grid in (plain, prompted)]
+    return Shift(path, kind, moved, prompt_share, float(mask.float().mean()), *inside)
+
+
+# -- a table over data with masks -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of a visual prompt on one dataset's maps, in % of the map's mass; intervals are 95 % t-intervals.
+
+    ``difference`` is with minus without, image by image.
+    """
+
+    dataset: str
+    kind: str
+    images: int
+    lesion_area: float
+    without: float
+    with_prompt: float
+    difference: float
+    interval: float | None
+    prompt_share: float
+
+
+def images_with_masks(root: Path, key: str, count: int, seed: int, size: int) -> list[Path]:
+    """At most ``count`` images of a dataset whose mask divides the image, drawn with ``seed``.
+
+    Raises:
+        UserError: the dataset is not there, or has no such mask.
+    """
+    cls = by_key()[key]
+    folder = root / cls.dataset_dir
+    if not (folder / MASKS).is_dir():
+        raise UserError(f"{folder} has no folder {MASKS}: only generated data have them (python -m datasets.phantom)")
+    images = find_images([folder / cls.dataset_dir])
+    random.Random(f"explain/{seed}/{key}").shuffle(images)
+    chosen = []
+    for path in images:
+        masked = mask_path(path)
+        if masked and is_informative(read_mask(masked, size)):
+            chosen.append(path)
+        if len(chosen) == count:
+            break
+    if not chosen:
+        raise UserError(f"no mask of {folder} divides its image: there is nothing to measure")
+    return chosen
+
+
+def zero_vector_effect(
+    backbone: VisionLanguageBackbone,
+    cfg: CfgNode,
+    prompt: VisualPrompt,
+    root: Path,
+    keys: Sequence[str],
+    *,
+    kinds: Sequence[str] = ATTENTION_MAPS,
+    count: int = 40,
+    seed: int = 1,
+    batch_size: int = 16,
+) -> list[Effect]:
+    """How much of the attention lies on the lesion with ``prompt`` among the patches and without it.
+
+    Args:
+        cfg: its INPUT section gives the test transform.
+        root: of generated datasets.
+        keys: of datasets.
+        count: images per dataset.
+
+    Raises:
+        UserError: data or masks are missing, fewer than two images asked for, or a map that asks for a class.
+    """
+    if count < 2:
+        raise UserError(f"--images is {count}: an interval over images needs 2 or more")
+    for kind in kinds:
+        if kind not in ATTENTION_MAPS:
+            raise UserError(f'the table compares attention, which asks for no class: {", ".join(ATTENTION_MAPS)}, not "{kind}"')
+    size, transform = backbone.image_size, build_transform(cfg, is_train=False)
+    effects = []
+    for key in tqdm(keys, desc="datasets", disable=None, leave=False):
+        paths = images_with_masks(root, key, count, seed, size)
+        found: dict[str, list[Shift]] = {kind: [] for kind in kinds}
+        for start in range(0, len(paths), batch_size):
+            part = paths[start : start + batch_size]
+            images = torch.stack([transform(read_image(str(path))) for path in part]).to(backbone.device)
+            for kind in kinds:
+                plain, prompted = (saliency(kind, backbone, images, one) for one in (None, prompt))
+                rows = zip(part, plain.grid, prompted.grid, prompted.prompt_share.tolist(), strict=True)
+                found[kind] += [_shift(path, kind, *rest, size) for path, *rest in rows]
+        effects += [_effect(key, kind, shifts) for kind, shifts in found.items()]
+    return effects
+
+
+def _effect(key: str, kind: str, shifts: Sequence[Shift]) -> Effect:
+    without, prompted = ([100 * one for one in values] for values in zip(*_insides(shifts), strict=True))
+    differences = [b - a for a, b in zip(without, prompted, strict=True)]
+    return Effect(
+        key,
+        kind,
+        len(shifts),
+        100 * mean([one.lesion_area or 0.0 for one in shifts]),
+        mean(without),
+        mean(prompted),
+        mean(differences),
+        ci95(differences),
+        100 * mean([one.prompt_share for one in shifts]),
+    )
+
+
+def _insides(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
+    return [(one.inside_without or 0.0, one.inside_with or 0.0) for one in shifts]

@@ -1,0 +1,48 @@
+"""Mini-batches of features in place of a training loader's mini-batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from features.store import FeatureStore
+
+
+class FeatureLoader:
+    """Stands where a training loader stood: the same images in the same batches, encoded.
+
+    Batches are ``{"img": (B, D), "label": (B,)}``; length, sampler and ``dataset.set_epoch`` are as the engine's
+    epoch loop expects them.
+
+    Args:
+        loader: the training loader of images; its batches decide which rows go together.
+        store: gives the views of an epoch.
+        keep: whether epochs are gone through more than once.
+    """
+
+    def __init__(self, loader: DataLoader[Any], store: FeatureStore, keep: bool = False) -> None:
+        self._loader, self._store, self.keep = loader, store, keep
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> Sampler[int]:
+        return self._loader.sampler
+
+    @property
+    def dataset(self) -> FeatureLoader:
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch's views the next iteration gives."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        views = self._store.views(self._epoch, self.keep)
+        for rows in self._loader.batch_sampler:
+            yield {"img": views.features[rows], "label": views.labels[rows]}

@@ -1,0 +1,187 @@
+"""A trained run on new images: the trainer from the run's folder and the backbone alone, and images from anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from yacs.config import CfgNode
+
+from analysis.results import CONFIG, DamagedRun, read_record
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError, read_image
+from datasets.facts import facts_without_images
+from datasets.splits import IMAGE_SUFFIXES
+from trainers.base import VLTrainer
+from trainers.config import default_config, merge_file
+
+log = logging.getLogger(__name__)
+
+DEVICES = ("cpu", "cuda")
+
+
+# -- the trainer ------------------------------------------------------------------------------------------
+
+
+def load_run(
+    folder: str | Path, *, epoch: int | None = None, backbone_path: str = "", device: str = "", classnames: Sequence[str] = ()
+) -> VLTrainer:
+    """The trainer of a run, with what it learned, in evaluation mode; no image of its dataset is needed.
+
+    Args:
+        folder: of the run; ``config.yaml`` and ``prompt_learner/`` suffice.
+        epoch: of the checkpoint; the run's last (or best) one by default.
+        backbone_path: where the backbone's weights lie now, if not where they lay in training.
+        device: "cpu", "cuda", or "" for a GPU where there is one.
+        classnames: other classes than the run's, for a method whose prompts transfer; or the run's own, where an old
+            ``config.yaml`` does not hold them.
+
+    Raises:
+        UserError: no such run, no checkpoint, weights that cannot be had, classes that are not known or do not fit.
+    """
+    folder = Path(folder)
+    cfg = _run_config(folder)
+    record = _results(folder)
+    own = list(cfg.DATASET.RUN_CLASSNAMES) or record.get("classnames", [])
+    names = list(classnames) or own
+    if not names:
+        raise UserError(f"{folder} does not tell its classes (an older run, without results): give them with --classnames")
+    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if not issubclass(cls, VLTrainer):
+        raise UserError(f"{cfg.TRAINER.NAME} is a trainer of another project: only this project's can be built without data")
+    if own and names != own and not cls.transfers:
+        raise UserError(f"{cfg.TRAINER.NAME} knows only the classes that it was trained on: {', '.join(own)}")
+    if backbone_path:
+        cfg.MODEL.BACKBONE.PATH = backbone_path
+    if device and device not in DEVICES:
+        raise UserError(f'the device is "{device}", must be one of {", ".join(DEVICES)}')
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device here: use --device cpu")
+    cfg.USE_CUDA, cfg.VERBOSE = device != "cpu", False
+    cfg.freeze()
+    trainer = cls(cfg, facts_without_images(cfg, names))
+    _load(trainer, folder, epoch)
+    trained_on = record.get("fingerprints", {}).get("backbone")
+    if trained_on and trained_on != trainer.backbone.fingerprint():
+        log.warning("warning: the weights of %s are not those that %s was trained with", trainer.backbone.name, folder)
+    trainer.set_model_mode("eval")
+    return trainer
+
+
+def _run_config(folder: Path) -> CfgNode:
+    path = folder / CONFIG
+    if not path.is_file():
+        below = next(iter(sorted(folder.rglob(CONFIG))), None) if folder.is_dir() else None
+        hint = f"; there is a run in {below.parent}" if below else ""
+        raise UserError(f"{folder} is not the folder of a run: no {CONFIG} there{hint}")
+    cfg = default_config()
+    merge_file(cfg, str(path))
+    return cfg
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    """The run's results file; empty for a run without a whole one."""
+    try:
+        return read_record(folder)
+    except DamagedRun:
+        return {}
+
+
+def _load(trainer: VLTrainer, folder: Path, epoch: int | None) -> None:
+    parts = ["train_base" if part == "test_new" else part for part in folder.resolve().parts]
+    trained = Path(*parts)
+    if trainer.learns and not (folder / "prompt_learner").is_dir() and trained != folder.resolve() and trained.is_dir():
+        names = " ".join(f'"{name}"' for name in trainer.classnames)
+        raise UserError(f"{folder} only tested what {trained} learned: name that run, with --classnames {names}")
+    trainer.load_model(str(folder), epoch)
+
+
+# -- images -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no image, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The files among ``paths``, and the images in the folders among them (sub-folders too), each once, in order.
+
+    Raises:
+        UserError: a path that does not exist, or no image at all.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            found |= dict.fromkeys(sorted(p for p in inside if not _hidden(p.relative_to(path))))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UserError(f"no such file or folder: {path}")
+    if not found:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"no images in {', '.join(map(str, paths)) or 'nothing'} (looked for {suffixes})")
+    return list(found)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+class ImageFiles(Dataset[tuple[int, Any]]):
+    """Items: the number of a file, and its image as ``transform`` makes it, or an :class:`Unreadable`."""
+
+    def __init__(self, paths: Sequence[Path], transform: Callable[[Image.Image], Any]) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        path = self.paths[index]
+        try:
+            image = read_image(str(path))
+        # Pillow raises SyntaxError and ValueError for some damaged files, and a type of its own for gigantic ones
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return index, Unreadable(path, " ".join(str(error).split()) or type(error).__name__)
+        return index, self.transform(image)
+
+
+def image_batches(
+    trainer: VLTrainer, paths: Sequence[Path], batch_size: int, workers: int = 0
+) -> Iterator[tuple[list[Path], Tensor, list[Unreadable]]]:
+    """Batches of the files under the run's test transform: their paths, images (B, 3, H, W), and what was skipped.
+
+    A batch in which nothing could be read has no image: (0, 3, H, W).
+    """
+    files = ImageFiles(paths, build_transform(trainer.cfg, is_train=False))
+    size = trainer.backbone.image_size
+    for items in DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list):
+        readable = [(paths[index], image) for index, image in items if not isinstance(image, Unreadable)]
+        images = torch.stack([image for _, image in readable]) if readable else torch.empty(0, 3, size, size)
+        skipped = [image for _, image in items if isinstance(image, Unreadable)]
+        yield [path for path, _ in readable], images.to(trainer.device), skipped
+
+
+def probabilities(trainer: VLTrainer, images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, C) class probabilities, float64 on the CPU.
+
+    Raises:
+        UserError: scores that are not finite.
+    """
+    scores = trainer.model_inference(images).double().cpu()
+    if not torch.isfinite(scores).all():
+        raise UserError("the model's scores are infinite or NaN: was it trained to its end, in a precision that fits?")
+    return scores.softmax(dim=1)
