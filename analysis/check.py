@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.metrics import METRICS
 from analysis.published import BACKBONE, caveats, published, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of
 
 TOLERANCE, FLOOR = 2.0, 0.5
+IN_PERCENT = [name for name, metric in METRICS.items() if metric.unit]
 IDENTITY = ("method", "backbone", "setting", "dataset", "split", "shots", "rehearsal")
 
 
@@ -41,6 +43,7 @@ class Check:
     band: float
     runs: tuple[Run, ...]
     why_not: str = ""
+    metric: str = "accuracy"
 
     @property
     def outside(self) -> bool:
@@ -120,7 +123,7 @@ def against_recorded(runs: Sequence[Run], bands: dict[str, Any], source: str) ->
         value = mean([run.metrics[metric] for run in own])
         absent = sorted(set(cell.get("seeds", ())) - {run.seed for run in own})
         why_not = f"no finished run of seed {', '.join(map(str, absent))}" if absent else ""
-        checks.append(Check(name, source, value, cell["mean"], cell["band"], tuple(own), why_not))
+        checks.append(Check(name, source, value, cell["mean"], cell["band"], tuple(own), why_not, metric))
     unknown = len(set(found) - set(wanted))
     if unknown:
         lines.append(f"{unknown} cells of finished runs have no band in {source}")
@@ -137,7 +140,7 @@ def show(checks: Sequence[Check], every: bool) -> None:
                 left = f", departures: {'; '.join(run.departures)}" if run.departures else ""
                 changed = f", changed: {run.setting}" if run.changes else ""
                 revision = str(run.git.get("revision"))[:12] + (" (dirty)" if run.git.get("dirty") else "")
-                print(f"  {run.folder / CONFIG}: {run.metrics['accuracy']:.2f}, config {run.config_hash[:12]}, git {revision}"
+                print(f"  {run.folder / CONFIG}: {run.metrics[check.metric]:.2f}, config {run.config_hash[:12]}, git {revision}"
                       f"{changed}{left}")  # fmt: skip
     compared = [check for check in checks if not check.why_not]
     outside = sum(check.outside for check in compared)
@@ -149,7 +152,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--bands", type=Path, help="recorded bands instead of the papers' averages")
     parser.add_argument("--record", type=Path, help="write the bands of the finished runs to this file, and end")
-    parser.add_argument("--metric", default="accuracy", help="with --record")
+    parser.add_argument("--metric", default="accuracy", choices=IN_PERCENT, help="with --record")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="band of a published average or single seed, in %%")
     parser.add_argument("--floor", type=float, default=FLOOR, help="smallest recorded band, in %%")
     parser.add_argument("--all", action="store_true", help="list the cells inside and those that cannot be compared, too")

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.tables import render
+from analysis.render import render
 
 INCH_PER_CLASS = 0.75
 HEADER = ("dataset", "within", "between", "difference", "closest classes", "their cosine")
@@ -52,7 +52,7 @@ def separability_table(title: str, cosines: Mapping[str, tuple[Sequence[str], ND
 
     Args:
         cosines: dataset -> (class names, matrix of :func:`class_cosines`).
-        style: of :func:`analysis.tables.render`.
+        style: of :func:`analysis.render.render`.
     """
     rows = []
     for dataset, (names, matrix) in cosines.items():

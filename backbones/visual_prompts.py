@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,12 @@ class VisualPrompt:
     @property
     def num_tokens(self) -> int:
         return self.tokens.shape[-2]
+
+    def describe(self) -> str:
+        """What a frozen prompt does to an image, as a cache key: placement, depth, and the tokens' hash unless all are 0."""
+        tokens = self.tokens.detach().float().cpu()
+        what = "zeros" if not tokens.any() else hashlib.sha256(tokens.numpy().tobytes()).hexdigest()[:16]
+        return f"{tuple(tokens.shape)} {what} {self.placement} {'deep' if self.deep else 'shallow'}"
 
     def at_block(self, block: int) -> Tensor:
         """(P, W) the tokens that block number ``block`` sees."""

@@ -28,7 +28,7 @@ from backbones.attention import require_patches
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
 from datasets.base import REHEARSAL, REHEARSAL_NOTE
-from explain.compare import ATTENTION_MAPS, Effect, Shift, compare_images, write_pictures, zero_vector_effect
+from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_images, write_pictures, zero_vector_effect
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
 from explain.saliency import MAPS
@@ -40,7 +40,6 @@ from trainers.inference import find_images, image_batches, load_run
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
 STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
-BATCH_SIZE = 16
 NUMBERS = "shift.csv"
 
 

@@ -18,13 +18,14 @@ from dassl.data.transforms import build_transform
 from dassl.utils import UserError, read_image
 from datasets import by_key
 from explain.figures import Panel, displayed, draw
-from explain.masks import MASKS, coverage, is_informative, mask_path, read_mask
 from explain.maps import mass_inside, shift
+from explain.masks import MASKS, coverage, is_informative, mask_path, read_mask
 from explain.saliency import saliency
 from trainers.base import VLTrainer
 from trainers.inference import find_images
 
 ATTENTION_MAPS = ("attention", "rollout")  # those that ask for no class
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,15 @@ class Shift:
     """One image's map without and with a visual prompt.
 
     Attributes:
-        moved: share of the map's mass that lies on other patches with the prompt (0 to 1).
+        moved: share of the map's mass that lies on other patches with the prompt (0 to 1); ``None`` for a map of zeros.
         prompt_share: share of the mass that lies on the prompts themselves.
         lesion_area: share of the image that the mask covers; ``None`` without a mask, as the two that follow.
-        inside_without, inside_with: share of the mass that lies on the mask.
+        inside_without, inside_with: share of the mass that lies on the mask; ``None`` for a map of zeros.
     """
 
     image: Path
     kind: str
-    moved: float
+    moved: float | None
     prompt_share: float
     lesion_area: float | None = None
     inside_without: float | None = None
@@ -53,26 +54,32 @@ class Shift:
 def compare_images(
     trainer: VLTrainer, paths: Sequence[Path], images: Tensor, prompt: VisualPrompt, kinds: Sequence[str], classes: Tensor
 ) -> tuple[list[list[list[Panel]]], list[list[Shift]]]:
-    """Per image the panels of its picture, a row per map, and a :class:`Shift` per map."""
-    own, names = trainer.cfg.INPUT, trainer.classnames
-    shown = displayed(images, own.PIXEL_MEAN, own.PIXEL_STD)
+    """Per image the panels of its picture, a row per map, and a :class:`Shift` per map.
+
+    Args:
+        images: (B, 3, H, W), of the files ``paths``.
+        classes: (B,) what gradcam asks about.
+    """
+    shown = displayed(images, trainer.cfg.INPUT.PIXEL_MEAN, trainer.cfg.INPUT.PIXEL_STD)
     pictures: list[list[list[Panel]]] = [[] for _ in paths]
     numbers: list[list[Shift]] = [[] for _ in paths]
     for kind in kinds:
         plain, prompted = (saliency(kind, trainer.backbone, images, one, trainer.scores, classes) for one in (None, prompt))
-        for index, path in enumerate(paths):
-            pair = plain.grid[index], prompted.grid[index]
-            found = _shift(path, kind, *pair, float(prompted.prompt_share[index]), images.shape[-1])
-            first = path.name if not pictures[index] else (names[int(classes[index])] if kind == "gradcam" else "")
-            panels = [Panel(first, shown[index])]
-            for what, grid, inside in zip(
-                ("without", "with prompts"), pair, (found.inside_without, found.inside_with), strict=True
-            ):
-                number = "" if inside is None else f": {100 * inside:.1f} % on the lesion"
-                panels.append(Panel(f"{kind} {what}{number}", shown[index], grid))
-            pictures[index].append(panels)
+        shares = prompted.prompt_share.tolist()
+        for index, (path, *grids, share) in enumerate(zip(paths, plain.grid, prompted.grid, shares, strict=True)):
+            found = measure(path, kind, *grids, share, images.shape[-1])
+            about = trainer.classnames[int(classes[index])] if kind == "gradcam" else kind
+            pictures[index].append(_row(found, about, shown[index], grids))
             numbers[index].append(found)
     return pictures, numbers
+
+
+def _row(found: Shift, about: str, image: Tensor, grids: Sequence[Tensor]) -> list[Panel]:
+    row = [Panel(f"{found.image.name}\n{found.kind}" + ("" if about == found.kind else f": {about}"), image)]
+    for what, grid, inside in zip(("without", "with"), grids, (found.inside_without, found.inside_with), strict=True):
+        number = "" if inside is None else f"\n{100 * inside:.1f} % on the lesion"
+        row.append(Panel(f"{what} visual prompt{number}", image, grid))
+    return row
 
 
 def write_pictures(folder: Path, paths: Sequence[Path], pictures: Sequence[list[list[Panel]]], start: int, size: int) -> None:
@@ -82,15 +89,20 @@ def write_pictures(folder: Path, paths: Sequence[Path], pictures: Sequence[list[
         draw(rows, folder / f"{number:04d}_{path.stem}.png", outline=read_mask(masked, size) if masked else None)
 
 
-def _shift(path: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_share: float, size: int) -> Shift:
-    moved = float(shift(plain[None], prompted[None]).nan_to_num(0.0))
-    masked = mask_path(path)
+def measure(image: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_share: float, size: int) -> Shift:
+    """What the prompt did to one image's map (side, side), on its mask where a mask divides it."""
+    moved = _defined(shift(plain[None], prompted[None]))
+    masked = mask_path(image)
     mask = read_mask(masked, size) if masked else None
     if mask is None or not is_informative(mask):
-        return Shift(path, kind, moved, prompt_share)
+        return Shift(image, kind, moved, prompt_share)
     covered = coverage(mask, plain.shape[-1])
-    inside = [float(mass_inside(grid[None].cpu(), covered).nan_to_num(0.0)) for grid in (plain, prompted)]
-    return Shift(path, kind, moved, prompt_share, float(mask.float().mean()), *inside)
+    inside = [_defined(mass_inside(grid[None].cpu(), covered)) for grid in (plain, prompted)]
+    return Shift(image, kind, moved, prompt_share, float(mask.float().mean()), *inside)
+
+
+def _defined(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
 
 
 # -- a table over data with masks -------------------------------------------------------------------------
@@ -148,7 +160,6 @@ def zero_vector_effect(
     kinds: Sequence[str] = ATTENTION_MAPS,
     count: int = 40,
     seed: int = 1,
-    batch_size: int = 16,
 ) -> list[Effect]:
     """How much of the attention lies on the lesion with ``prompt`` among the patches and without it.
 
@@ -166,37 +177,28 @@ def zero_vector_effect(
     for kind in kinds:
         if kind not in ATTENTION_MAPS:
             raise UserError(f'the table compares attention, which asks for no class: {", ".join(ATTENTION_MAPS)}, not "{kind}"')
-    size, transform = backbone.image_size, build_transform(cfg, is_train=False)
+    transform = build_transform(cfg, is_train=False)
     effects = []
     for key in tqdm(keys, desc="datasets", disable=None, leave=False):
-        paths = images_with_masks(root, key, count, seed, size)
+        paths = images_with_masks(root, key, count, seed, backbone.image_size)
         found: dict[str, list[Shift]] = {kind: [] for kind in kinds}
-        for start in range(0, len(paths), batch_size):
-            part = paths[start : start + batch_size]
+        for start in range(0, len(paths), BATCH_SIZE):
+            part = paths[start : start + BATCH_SIZE]
             images = torch.stack([transform(read_image(str(path))) for path in part]).to(backbone.device)
             for kind in kinds:
                 plain, prompted = (saliency(kind, backbone, images, one) for one in (None, prompt))
                 rows = zip(part, plain.grid, prompted.grid, prompted.prompt_share.tolist(), strict=True)
-                found[kind] += [_shift(path, kind, *rest, size) for path, *rest in rows]
-        effects += [_effect(key, kind, shifts) for kind, shifts in found.items()]
+                found[kind] += [measure(path, kind, *rest, backbone.image_size) for path, *rest in rows]
+        effects += [effect(key, kind, shifts) for kind, shifts in found.items()]
     return effects
 
 
-def _effect(key: str, kind: str, shifts: Sequence[Shift]) -> Effect:
-    without, prompted = ([100 * one for one in values] for values in zip(*_insides(shifts), strict=True))
-    differences = [b - a for a, b in zip(without, prompted, strict=True)]
-    return Effect(
-        key,
-        kind,
-        len(shifts),
-        100 * mean([one.lesion_area or 0.0 for one in shifts]),
-        mean(without),
-        mean(prompted),
-        mean(differences),
-        ci95(differences),
-        100 * mean([one.prompt_share for one in shifts]),
+def effect(key: str, kind: str, shifts: Sequence[Shift]) -> Effect:
+    """The mean over a dataset's images, all of which have a mask."""
+    without, prompted, area, share = (
+        [100 * getattr(one, field) for one in shifts]
+        for field in ("inside_without", "inside_with", "lesion_area", "prompt_share")
     )
-
-
-def _insides(shifts: Sequence[Shift]) -> list[tuple[float, float]]:
-    return [(one.inside_without or 0.0, one.inside_with or 0.0) for one in shifts]
+    differences = [after - before for before, after in zip(without, prompted, strict=True)]
+    means = mean(area), mean(without), mean(prompted), mean(differences)
+    return Effect(key, kind, len(shifts), *means, ci95(differences), mean(share))

@@ -26,8 +26,15 @@ def class_of(path: Path, classnames: Sequence[str]) -> int:
     return plain.get(path.resolve().parent.name.replace("_", " ").lower(), UNLABELLED)
 
 
+def centred(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, D) less their mean, each of unit length again; a row that is the mean stays zero."""
+    moved = features - features.mean(axis=0)
+    length = np.linalg.norm(moved, axis=1, keepdims=True)
+    return moved / np.where(length > 0, length, 1)
+
+
 def in_the_plane(features: NDArray[np.float32], method: str) -> NDArray[np.float32]:
-    """(N, D) unit features -> (N, 2); seeded, so that equal features give equal pictures.
+    """(N, D) features -> (N, 2); seeded, so that equal features give equal pictures.
 
     Raises:
         UserError: an unknown method, or fewer than five points.
@@ -56,10 +63,10 @@ def draw_embedding(
 ) -> None:
     """Write a PNG: images (N, D) as small marks in their class's colour, class features (C, D) as large ones.
 
-    Features of the two towers lie apart from each other in the joint space (the modality gap: Liang et al., NeurIPS
-    2022), so the texts' place relative to each other says more than their distance from the images.
+    Features of the two towers lie apart in the joint space, in two narrow cones (the modality gap: Liang et al., NeurIPS
+    2022). Each set is centred on its own mean first: otherwise the gap is all that one sees.
     """
-    places = in_the_plane(np.concatenate([image_features, text_features]), method)
+    places = in_the_plane(np.concatenate([centred(image_features), centred(text_features)]), method)
     images, texts = places[: len(image_features)], places[len(image_features) :]
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     FigureCanvasAgg(figure)

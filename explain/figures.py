@@ -18,7 +18,7 @@ from explain.saliency import saliency
 from trainers.base import VLTrainer
 
 COLOURS = "viridis"  # even steps of lightness: readable in grey and by the colour-blind
-OPACITY = 0.55
+OPACITY = (0.15, 0.7)  # of a map where it is 0, and where it is largest
 INCHES = 2.6  # of one panel
 DOTS = 110  # per inch
 
@@ -39,7 +39,9 @@ def displayed(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def draw(rows: Sequence[Sequence[Panel]], path: Path, title: str = "", outline: Tensor | None = None) -> None:
-    """Write a PNG with the panels of each row side by side; maps of one row share their scale.
+    """Write a PNG with the panels of each row side by side.
+
+    Each map is drawn as shares of its own sum, and the maps of one row on one scale: their colours can be compared.
 
     Args:
         outline: (S, S) bool, a mask whose border is drawn on every panel.
@@ -49,11 +51,12 @@ def draw(rows: Sequence[Sequence[Panel]], path: Path, title: str = "", outline: 
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, places in zip(rows, axes, strict=True):
-        top = max((float(panel.grid.max()) for panel in row if panel.grid is not None), default=0.0)
+        grids = [None if panel.grid is None else shares(panel.grid) for panel in row]
+        top = max((float(grid.max()) for grid in grids if grid is not None), default=0.0) or 1.0
         for place in places:
             place.set_axis_off()
-        for panel, place in zip(row, places, strict=False):
-            _draw_panel(place, panel, top, outline)
+        for panel, grid, place in zip(row, grids, places, strict=False):
+            _draw_panel(place, panel, None if grid is None else grid / top, outline)
     if title:
         figure.suptitle(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,12 +64,20 @@ def draw(rows: Sequence[Sequence[Panel]], path: Path, title: str = "", outline: 
         figure.savefig(temporary, format="png", dpi=DOTS)
 
 
-def _draw_panel(place: Axes, panel: Panel, top: float, outline: Tensor | None) -> None:
+def shares(grid: Tensor) -> Tensor:
+    """A map with sum 1, on the CPU; a map of zeros as it is."""
+    grid = grid.detach().float().cpu()
+    return grid / grid.sum() if grid.sum() > 0 else grid
+
+
+def _draw_panel(place: Axes, panel: Panel, grid: Tensor | None, outline: Tensor | None) -> None:
+    """``grid`` (side, side) is in 0..1."""
     size = panel.image.shape[0]
     place.imshow(panel.image.numpy())
-    if panel.grid is not None:
-        smooth = F.interpolate(panel.grid[None, None].float().cpu(), size=(size, size), mode="bilinear", align_corners=False)
-        place.imshow(smooth[0, 0].numpy(), cmap=COLOURS, vmin=0, vmax=top or 1.0, alpha=OPACITY)
+    if grid is not None:
+        smooth = F.interpolate(grid[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0].numpy()
+        opacity = OPACITY[0] + (OPACITY[1] - OPACITY[0]) * smooth
+        place.imshow(smooth, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)
     if outline is not None and outline.any() and not outline.all():
         # two lines, dark under light: seen on any background
         for colour, width in (("black", 2.0), ("white", 0.9)):

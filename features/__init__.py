@@ -1,6 +1,18 @@
 """Frozen features: what was encoded once is not encoded again. Knows loaders and tensors, no method and no backbone."""
 
-from features.loader import FeatureLoader
-from features.store import FeatureSet, FeatureStore, build_store
+from features.disk import Space, default_root, digest
+from features.encoder import Encoder, FeatureSet
+from features.loader import FeatureLoader, StoredLoader
+from features.store import FeatureStore, build_store
 
-__all__ = ["FeatureLoader", "FeatureSet", "FeatureStore", "build_store"]
+__all__ = [
+    "Encoder",
+    "FeatureLoader",
+    "FeatureSet",
+    "FeatureStore",
+    "Space",
+    "StoredLoader",
+    "build_store",
+    "default_root",
+    "digest",
+]

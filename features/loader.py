@@ -1,4 +1,4 @@
-"""Mini-batches of features in place of a training loader's mini-batches of images."""
+"""Mini-batches of features in place of a loader's mini-batches of images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from features.encoder import Encoder
 from features.store import FeatureStore
 
 
@@ -46,3 +47,23 @@ class FeatureLoader:
         views = self._store.views(self._epoch, self.keep)
         for rows in self._loader.batch_sampler:
             yield {"img": views.features[rows], "label": views.labels[rows]}
+
+
+class StoredLoader:
+    """Stands where a validation or test loader stood; its images are encoded when it is first gone through.
+
+    Batches are ``{"img": (B, D), "label": (B,), "impath": [B paths]}``.
+    """
+
+    def __init__(self, loader: DataLoader[Any], encoder: Encoder) -> None:
+        self._loader, self._encoder = loader, encoder
+        self.dataset = loader.dataset
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        found = self._encoder(self.dataset, name="evaluation images")[0]
+        for rows in self._loader.batch_sampler:
+            paths = [self.dataset.data_source[row].impath for row in rows]
+            yield {"img": found.features[rows], "label": found.labels[rows], "impath": paths}

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 from yacs.config import CfgNode
 
-from dassl.data import DataManager
-from dassl.data.data_manager import build_data_loader
+from dassl.data import DataManager, DatasetWrapper
+from features.encoder import CHUNK, Encoder, FeatureSet
 
 PARTS = ("train", "val")
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """N encoded images, on the CPU.
-
-    Attributes:
-        features: (N, D) float32 as the image tower gives them, not normalised.
-        labels: (N,) int64.
-    """
-
-    features: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class FeatureStore:
@@ -41,10 +17,11 @@ class FeatureStore:
     trainer's ``test()`` alone.
 
     Args:
-        encode: images (B, 3, H, W) -> (B, D), on any device and in any precision.
-        images: part ("train", "val") -> loader of its images under the test transform, or ``None`` without images.
-        views: loader over all training images in order, whose dataset has ``set_epoch`` and draws the training views.
-        kept: name -> what was encoded. A mapping that reads and writes files makes the store outlive the run.
+        encoder: encodes, and keeps on disk where it has a folder.
+        images: part ("train", "val") -> its images under the test transform, or ``None`` without images.
+        views: all training images, with the transform that draws the training views.
+        last_epoch: views of epochs below this are encoded several epochs at a time.
+        bank: with V > 0 epoch e trains on the views of epoch e mod V.
 
     Raises:
         ValueError: another part than "train" and "val".
@@ -52,21 +29,29 @@ class FeatureStore:
 
     def __init__(
         self,
-        encode: Callable[[Tensor], Tensor],
-        images: dict[str, DataLoader[Any] | None],
-        views: DataLoader[Any],
-        kept: MutableMapping[str, FeatureSet] | None = None,
+        encoder: Encoder,
+        images: dict[str, DatasetWrapper | None],
+        views: DatasetWrapper,
+        last_epoch: int = 0,
+        bank: int = 0,
     ) -> None:
         for part in images:
             self._check(part)
-        self._encode, self._images, self._views = encode, images, views
-        self._kept: MutableMapping[str, FeatureSet] = {} if kept is None else kept
+        self.encoder, self._images, self._views = encoder, images, views
+        self.last_epoch, self.bank = min(last_epoch, bank) if bank else last_epoch, bank
+        self.ahead = max(1, CHUNK // max(1, len(views)))
+        self._kept: dict[str, FeatureSet] = {}
+        self._coming: dict[int, FeatureSet] = {}
 
     def images(self, part: str) -> FeatureSet | None:
         """The images of "train" or "val" under the test transform, in the split's order; ``None`` if it has none."""
         self._check(part)
-        loader = self._images.get(part)
-        return None if loader is None else self._get(f"{part} images", loader, keep=True)
+        dataset = self._images.get(part)
+        if dataset is None:
+            return None
+        if part not in self._kept:
+            self._kept[part] = self.encoder(dataset, name=f"{part} images")[0]
+        return self._kept[part]
 
     def views(self, epoch: int, keep: bool = True) -> FeatureSet:
         """The views of the training images that ``epoch`` (from 0) trains on, in the split's order.
@@ -74,44 +59,24 @@ class FeatureStore:
         Args:
             keep: whether this epoch will be asked for again; what is not kept takes no memory.
         """
-        self._views.dataset.set_epoch(epoch)
-        return self._get(f"train views {epoch}", self._views, keep)
+        epoch = epoch % self.bank if self.bank else epoch
+        if epoch not in self._coming:
+            epochs = range(epoch, max(epoch + 1, min(epoch + self.ahead, self.last_epoch)))
+            self._coming |= zip(epochs, self.encoder(self._views, epochs, "training views"), strict=True)
+        return self._coming[epoch] if keep or self.bank else self._coming.pop(epoch)
 
     @staticmethod
     def _check(part: str) -> None:
         if part not in PARTS:
             raise ValueError(f'a feature store holds {" and ".join(PARTS)}, not "{part}": only test() sees test images')
 
-    def _get(self, name: str, loader: DataLoader[Any], keep: bool) -> FeatureSet:
-        if name in self._kept:
-            return self._kept[name]
-        found = self._encode_all(loader, name)
-        if keep:
-            self._kept[name] = found
-        return found
 
-    @torch.no_grad()
-    def _encode_all(self, loader: DataLoader[Any], name: str) -> FeatureSet:
-        features, labels = [], []
-        for batch in tqdm(loader, desc=f"encode {name}", disable=None, leave=False):
-            features.append(self._encode(batch["img"]).float().cpu())
-            labels.append(batch["label"])
-        return FeatureSet(torch.cat(features), torch.cat(labels))
-
-
-def build_store(cfg: CfgNode, dm: DataManager, encode: Callable[[Tensor], Tensor]) -> FeatureStore:
-    """The store of a run's training and validation images, encoded DATALOADER.TEST.BATCH_SIZE at a time.
+def build_store(cfg: CfgNode, dm: DataManager, encoder: Encoder) -> FeatureStore:
+    """The store of a run's training and validation images.
 
     The views are those of the data manager's own training loader: a function of seed, epoch and image.
     """
-    size, workers = cfg.DATALOADER.TEST.BATCH_SIZE, cfg.DATALOADER.NUM_WORKERS
     transform = dm.test_loader.dataset.transform  # the transform, none of the images
-    plain = build_data_loader(cfg, data_source=dm.dataset.train_x, batch_size=size, tfm=transform, is_train=False)
-    views = DataLoader(
-        dm.train_loader_x.dataset,
-        batch_size=size,
-        num_workers=workers,
-        pin_memory=plain.pin_memory,
-        persistent_workers=workers > 0,
-    )
-    return FeatureStore(encode, {"train": plain, "val": dm.val_loader}, views)
+    plain = DatasetWrapper(cfg, dm.dataset.train_x, transform=transform, is_train=False)
+    images = {"train": plain, "val": dm.val_loader.dataset if dm.val_loader is not None else None}
+    return FeatureStore(encoder, images, dm.train_loader_x.dataset, cfg.OPTIM.MAX_EPOCH, cfg.FEATURES.VIEWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -21,8 +22,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _offline_and_small() -> None:
+def _small_and_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two threads, and a feature store of the session's own."""
     torch.set_num_threads(2)
+    os.environ["BIOMED_DPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def write_tiny_biomedclip(folder: Path, seed: int = 0, weights: bool = True) -> Path:

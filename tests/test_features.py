@@ -26,7 +26,9 @@ SHOTS, WIDTH = 2, 32
 def test_views_are_those_of_the_image_loader_each_encoded_once(tiny_biomedclip, btmri_root, tmp_path) -> None:
     trainer = quick("CLIPAdapter", tiny_biomedclip, btmri_root, tmp_path)
     encoded = []
-    trainer.store._encode = lambda images: encoded.append(len(images)) or trainer.encode(images)
+    trainer.encoder.root = None  # what another test left on disk is not asked for
+    trainer.encoder.encode = lambda images: encoded.append(len(images)) or trainer.encode(images)
+    trainer.store.ahead = 1
     images = trainer.dm.train_loader_x
     for epoch in (3, 0):
         set_loader_epoch(trainer.train_loader_x, epoch)
@@ -51,7 +53,7 @@ def test_the_store_has_no_way_in_for_test_images(tiny_biomedclip, btmri_root, tm
     with pytest.raises(ValueError, match="only test"):
         trainer.store.images("test")
     with pytest.raises(ValueError, match="only test"):
-        FeatureStore(trainer.encode, {"test": trainer.test_loader}, trainer.dm.train_loader_x)
+        FeatureStore(trainer.encoder, {"test": trainer.test_loader.dataset}, trainer.dm.train_loader_x.dataset)
 
 
 class Sealed(Datum):
@@ -96,7 +98,7 @@ def test_no_method_reads_a_test_label_before_the_final_evaluation(
     trainer = quick(method, tiny_biomedclip, btmri_root, tmp_path, split="base", epochs=1)
     trainer.train()
     assert evaluated == [(None, trainer.max_epoch if trainer.learns else 1)]
-    assert sorted(Sealed.read) == sorted(item._impath for item in trainer.dm.dataset.test)
+    assert set(Sealed.read) == {item._impath for item in trainer.dm.dataset.test}
 
 
 # -- what is learned --------------------------------------------------------------------------------------

@@ -96,15 +96,6 @@ def test_dassl_logs_are_read(tmp_path: Path) -> None:
     assert read_log(log) == {"accuracy": 83.21, "macro_f1": 80.5}
 
 
-def test_btmri_prompts_are_fifty_different_ones_per_class() -> None:
-    names = phantom.module("btmri").CLASSES
-    loaded = load_prompts("btmri", names, 50)
-    for name in names:
-        texts = loaded.texts[name]
-        assert len(set(texts)) == 50
-        assert all(name.split()[0][:6] in text.lower() and "mr" in text.lower() for text in texts)
-
-
 def test_missing_or_too_few_prompts_are_errors() -> None:
     with pytest.raises(UserError, match="no LLM prompts"):
         load_prompts("no_such_dataset", ["x"], 50)

@@ -165,6 +165,7 @@ def test_only_training_images_are_read_and_no_random_number_is_drawn(
 ) -> None:
     import dassl.data.data_manager as data
 
+    monkeypatch.setenv("BIOMED_DPT_CACHE", str(tmp_path / "cache"))  # nothing is encoded yet
     trainer = build("BiomedDPT", tiny_biomedclip, btmri_root, tmp_path, split="base", shots=3, **SELECTING[how])
     read, before = [], torch.get_rng_state()
     real = data.read_image

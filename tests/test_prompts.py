@@ -15,7 +15,7 @@ from analysis.separability import class_cosines, separability_table
 from dassl.utils import UserError
 from datasets import by_key
 from datasets.prompts import FOLDER, check, convert, load_prompts, rules
-from datasets.prompts.files import read_record, subject_of
+from datasets.prompts.files import facts_for, read_record
 from tests.conftest import BTMRI_CLASSES, write_dataset
 
 BTMRI = FOLDER / "btmri.json"
@@ -24,7 +24,7 @@ BTMRI = FOLDER / "btmri.json"
 @pytest.mark.parametrize("key", sorted(by_key()))
 def test_the_library_keeps_its_rules(key: str) -> None:
     record, _ = read_record(FOLDER / f"{key}.json")
-    assert check.check_record(record, subject_of(key)) == []
+    assert check.check_record(record, facts_for(key)) == []
     assert record["instruction"] == rules.INSTRUCTION
     loaded = load_prompts(key, by_key()[key].published_classnames, 50)
     assert all(len(set(texts)) == 50 for texts in loaded.texts.values())
@@ -224,14 +224,14 @@ def test_an_own_dataset_is_described_by_its_yaml(tmp_path: Path) -> None:
         (tmp_path / "scans" / name).mkdir(parents=True)
     config = tmp_path / "mine.yaml"
     config.write_text(yaml.safe_dump({"DATASET": own}))
-    subject = subject_of(str(config))
-    assert subject.classnames == ("hard lesion", "soft lesion") and subject.modality == "elastography"
+    facts = facts_for(str(config))
+    assert facts.classnames == ("hard lesion", "soft lesion") and facts.modality == "elastography"
     good = "On elastography the hard lesion is a stiff round island in blue among the softer green liver."
-    assert rules.sentence_faults(good, "hard lesion", subject.modality) == []
-    assert rules.sentence_faults(good.replace("elastography", "film"), "hard lesion", subject.modality)
+    assert rules.sentence_faults(good, "hard lesion", facts.modality) == []
+    assert rules.sentence_faults(good.replace("elastography", "film"), "hard lesion", facts.modality)
     with pytest.raises(UserError, match="MODALITY"):
         config.write_text(yaml.safe_dump({"DATASET": own | {"MODALITY": ""}}))
-        subject_of(str(config))
+        facts_for(str(config))
 
 
 def test_other_forms_are_sent_to_the_converter() -> None:
@@ -262,14 +262,14 @@ def test_mean_cosines_are_those_of_all_pairs() -> None:
         class_cosines([features[0][:1]])
 
 
-def test_the_report_writes_a_table_and_a_heat_map_per_dataset(tmp_path: Path, capsys) -> None:
+def test_the_report_writes_a_table_and_a_heat_map_per_dataset(tiny_biomedclip: Path, tmp_path: Path, capsys) -> None:
     from PIL import Image
 
-    words = ["busi", "btmri", "--backbone", "PhantomCLIP", "--separability", str(tmp_path / "report")]
-    assert check.main(words) == 0
+    tower = ["--backbone", "BiomedCLIP", "--backbone-path", str(tiny_biomedclip)]
+    assert check.main(["busi", "btmri", *tower, "--separability", str(tmp_path / "report")]) == 0
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["btmri.png", "busi.png", "separability.md"]
     with Image.open(tmp_path / "report" / "btmri.png") as image:
         assert min(image.size) > 300
     table = (tmp_path / "report" / "separability.md").read_text()
-    assert "PhantomCLIP" in table and "btmri" in capsys.readouterr().out
+    assert "BiomedCLIP" in table and "btmri" in capsys.readouterr().out
     assert check.main(["busi", "--separability", str(tmp_path / "x")]) == 2

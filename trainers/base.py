@@ -20,11 +20,13 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, load_checkpoint
 from datasets.facts import DatasetFacts, facts_of
+from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root
 from trainers.checkpoints import LEARNER, find_checkpoint, stored_tensors, take_over
 from trainers.evaluation import ClassificationPerImage
 
 log = logging.getLogger(__name__)
 
+FEATURE_MODES = ("store", "direct")
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
 
 
@@ -47,6 +49,7 @@ class VLTrainer(TrainerX):
     transfers: bool = True  # whether what is learned fits classes that it never saw
     uses_optimizer: bool = True  # whether OPTIM.*, TRAIN.* and DATALOADER.TRAIN_X.* decide what is learned
     writes_visual_prompts: bool = False
+    frozen_images: bool = True  # whether an image's features stay the same throughout training
     text_sees_image: bool = False  # whether the class features differ from image to image
 
     def __init__(self, cfg: CfgNode, facts: DatasetFacts | None = None) -> None:
@@ -80,6 +83,8 @@ class VLTrainer(TrainerX):
         for key in ("TEXT_DROPOUT", "NAME_LEN"):
             if key in published and own[key] != published[key]:
                 said.append(f"{key} {own[key]} (published: {published[key]})")
+        if cfg.FEATURES.VIEWS and cls.frozen_images:
+            said.append(f"FEATURES.VIEWS {cfg.FEATURES.VIEWS}: epochs go round this many views of each image")
         if not cfg.MODEL.BACKBONE.PRETRAINED:
             said.append("the backbone's weights are random (MODEL.BACKBONE.PRETRAINED False)")
         return said
@@ -92,6 +97,10 @@ class VLTrainer(TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         if self.has_images and not issubclass(EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR), ClassificationPerImage):
             raise UserError(f"TEST.EVALUATOR is {cfg.TEST.EVALUATOR}, must be ClassificationPerImage or built on it")
+        if cfg.FEATURES.MODE not in FEATURE_MODES:
+            raise UserError(f'FEATURES.MODE is "{cfg.FEATURES.MODE}", must be {" or ".join(FEATURE_MODES)}')
+        if cfg.FEATURES.VIEWS < 0 or (cfg.FEATURES.VIEWS and cfg.FEATURES.MODE != "store"):
+            raise UserError(f"FEATURES.VIEWS is {cfg.FEATURES.VIEWS}, must be 0, or a number of views with FEATURES.MODE store")
         precision = cfg.TRAINER[self.section].get("PREC", "fp32")
         if precision not in PRECISIONS:
             raise UserError(f'TRAINER.{self.section}.PREC is "{precision}", must be one of {", ".join(PRECISIONS)}')
@@ -118,8 +127,36 @@ class VLTrainer(TrainerX):
         self.cfg.freeze()
 
     def build_loaders(self) -> None:
-        """The dataset and the loaders of its images."""
+        """The dataset and its loaders: of features in place of images, where those are frozen and FEATURES.MODE is store."""
         super().build_data_loader()
+        if not self.frozen_images:
+            return
+        features, stored = self.cfg.FEATURES, self.cfg.FEATURES.MODE == "store"
+        root = Path(features.ROOT).expanduser() if features.ROOT else default_root()
+        self.encoder = Encoder(
+            self.encode,
+            self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            self.cfg.DATALOADER.NUM_WORKERS,
+            root if stored else None,
+            self.about_features,
+        )
+        self.store = build_store(self.cfg, self.dm, self.encoder)
+        if stored:
+            self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
+            self.test_loader = StoredLoader(self.test_loader, self.encoder)
+            self.val_loader = StoredLoader(self.val_loader, self.encoder) if self.val_loader is not None else None
+
+    def about_features(self) -> dict[str, Any]:
+        """What decides an image's features, besides the image and its transform."""
+        prompt = self.visual_prompt()
+        return {
+            "kind": "image",
+            "backbone": self.backbone.name,
+            "weights": self.backbone.fingerprint(),
+            "visual_prompt": prompt.describe() if prompt is not None else "",
+            "precision": self.own.get("PREC", "fp32"),
+            "device": self.device.type,
+        }
 
     def build_model(self) -> None:
         self.classnames: list[str] = list(self.facts.classnames)
@@ -249,10 +286,14 @@ class VLTrainer(TrainerX):
         """What the method puts among the patches of an image."""
         return None
 
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) on any device -> (B, D) float32 features of the frozen image tower, not normalised."""
+        with torch.no_grad(), self.precision():
+            return self.backbone.encode_image(images.to(self.device), self.visual_prompt()).float()
+
     def image_features(self, images: Tensor) -> Tensor:
-        """(B, D) normalised features of the frozen image tower, without gradients."""
-        with torch.no_grad():
-            return unit(self.backbone.encode_image(images, self.visual_prompt()))
+        """(B, D) normalised features of images (B, 3, H, W), or of stored features (B, D); without gradients."""
+        return unit(images if images.ndim == 2 else self.encode(images))
 
     def scores(self, features: Tensor) -> Tensor:
         """Normalised image features (B, D) -> logits (B, C)."""

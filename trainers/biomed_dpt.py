@@ -15,7 +15,6 @@ from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
-from features import build_store
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import check_choice
@@ -140,8 +139,7 @@ class BiomedDPT(CoOp):
         own = self.own
         if own.PROMPT_SELECTION == "all":
             return
-        with torch.random.fork_rng(devices=[]):  # a loader draws a seed: training must not depend on the choice of F
-            training = build_store(self.cfg, self.dm, self.encode_frozen).images("train")
+        training = self.store.images("train")
         given = cosines(training.features, training.labels, self.encoded_prompts, float(self.logit_scale))
         self.selection = select(own.PROMPT_SELECTION, given, top=own.PROMPT_TOPK, pull=own.PROMPT_PULL)
         self.fixed_features = weighted_ensemble(self.encoded_prompts, self.selection.weights)
@@ -150,11 +148,6 @@ class BiomedDPT(CoOp):
             "prompt selection %s: %d to %d of %d prompts per class, training cross-entropy %.4f -> %.4f",
             *(self.selection.how, used.min(), used.max(), own.N_PROMPTS, *self.selection.train_ce),
         )
-
-    def encode_frozen(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) on any device -> (B, D) image features at this run's precision."""
-        with self.precision():
-            return self.image_features(images.to(self.device))
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         v = self.image_features(images)  # (B, D)

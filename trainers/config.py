@@ -38,6 +38,10 @@ def default_config() -> CfgNode:
     cfg = get_cfg_default()
     cfg.MODEL.BACKBONE.PATH = ""  # local folder with the weights (docs/DATASETS.md)
     cfg.TEST.EVALUATOR = "ClassificationPerImage"  # Dassl's Classification, which also keeps what was said of each image
+    cfg.FEATURES = CfgNode()
+    cfg.FEATURES.MODE = "store"  # frozen image features are kept on disk; "direct" encodes every image every time
+    cfg.FEATURES.ROOT = ""  # folder of the store; "" = ~/.cache/biomed-dpt/features, or below BIOMED_DPT_CACHE
+    cfg.FEATURES.VIEWS = 0  # V > 0: training goes round V views of each image instead of a new one each epoch
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PROMPTS = ""  # LLM prompts file; "" = datasets/prompts/<dataset>.json
     cfg.DATASET.TEMPLATE = ""  # "" = the dataset's own clinical template
@@ -188,6 +192,8 @@ def unread(cfg: CfgNode, key: str, trainer: str) -> str:
         twin = own + key.split(".", 2)[-1]
         hint = f' Did you mean "{twin}"?' if twin in flat_keys(cfg) else f" {trainer} reads {own}*"
         return f"{key} is another method's key: {trainer} does not read it.{hint}"
+    if key.startswith("FEATURES.") and not cls.frozen_images:
+        return f"{key} is not read by {trainer}: it learns in the image tower, so no features of images can be kept"
     if key.startswith(NEVER_READ) or (not (cls.learns and cls.uses_optimizer) and key.startswith(TRAINING_KEYS)):
         return f"{key} is not read by {trainer}; leave it out"
     for prefix, (switch, values) in READ_ONLY_WITH.items():

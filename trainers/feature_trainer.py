@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from dassl.utils import UserError
-from features import FeatureLoader, FeatureSet, build_store
+from features import FeatureLoader, FeatureSet
 from trainers.base import LEARNER, VLTrainer, unit
 from trainers.zero_shot import template_features
 
@@ -63,8 +63,8 @@ class FeatureTrainer(VLTrainer):
     def build_loaders(self) -> None:
         """The training loader's images are replaced by their features, in the same batches."""
         super().build_loaders()
-        self.store = build_store(self.cfg, self.dm, self.encode)
-        self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
+        if not isinstance(self.train_loader_x, FeatureLoader):
+            self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
 
     def build_model(self) -> None:
         self.fixed_features = template_features(self.backbone, self.facts.template, self.facts.classnames)  # F (C, D)
@@ -79,14 +79,6 @@ class FeatureTrainer(VLTrainer):
         return super().optimizer_and_schedule(learner) if self.uses_optimizer else (None, None)
 
     # -- features -----------------------------------------------------------------------------------------
-
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D) features of the frozen image tower, float32, not normalised."""
-        with torch.no_grad(), self.precision():
-            return self.backbone.encode_image(images.to(self.device)).float()
-
-    def image_features(self, images: Tensor) -> Tensor:
-        return unit(self.encode(images))
 
     def encode_classes(self) -> Tensor:
         return self.fixed_features

@@ -61,6 +61,7 @@ class VisualPromptTrainer(VLTrainer):
     """
 
     writes_visual_prompts = True
+    frozen_images = False
     needs_patch_tokens = True
     # keys of the method's section: counts that must be positive, and words with their valid values
     counts: Sequence[str] = ("VISUAL.N_TOKENS",)

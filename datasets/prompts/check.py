@@ -20,15 +20,15 @@ from tqdm import tqdm
 
 from dassl.utils import UserError, nearest
 from datasets import by_key, splits
+from datasets.facts import DatasetFacts
 from datasets.prompts import rules
-from datasets.prompts.files import FOLDER, exit_status, read_record, subject_of
-from datasets.prompts.rules import Subject
+from datasets.prompts.files import FOLDER, exit_status, facts_for, read_record
 
 if TYPE_CHECKING:
     from backbones import VisionLanguageBackbone
 
 
-def check_record(record: dict[str, Any], subject: Subject, *, library: bool = True) -> list[str]:
+def check_record(record: dict[str, Any], facts: DatasetFacts, *, library: bool = True) -> list[str]:
     """The faults of a prompt file's content, in words.
 
     Args:
@@ -37,31 +37,30 @@ def check_record(record: dict[str, Any], subject: Subject, *, library: bool = Tr
     faults = rules.form_faults(record, library=library)
     if faults:
         return faults
-    faults += _class_name_faults(record, subject)
+    faults += _class_name_faults(record, facts)
     texts = {name: [rules.entry_text(entry) for entry in entries] for name, entries in record["prompts"].items()}
     if library:
-        for key in ("dataset", "modality", "organ", "template"):
-            if record[key] != getattr(subject, key):
-                faults.append(f'"{key}" is "{record[key]}", the dataset has "{getattr(subject, key)}"')
+        about = {"dataset": facts.name, "modality": facts.modality, "organ": facts.organ, "template": facts.template}
+        faults += [f'"{k}" is "{record[k]}", the dataset has "{said}"' for k, said in about.items() if record[k] != said]
         for name, entries in record["prompts"].items():
-            faults += [f"{name}: {fault}" for fault in rules.class_faults(entries, name, subject.modality)]
-        for one, other, shared in rules.near_duplicates(texts, subject.modality):
+            faults += [f"{name}: {fault}" for fault in rules.class_faults(entries, name, facts.modality)]
+        for one, other, shared in rules.near_duplicates(texts, facts.modality):
             faults.append(f"{one} and {other} are near-duplicates ({shared:.2f} of their words are the same)")
     else:
         faults += _loadable_faults(texts)
     return faults
 
 
-def _class_name_faults(record: dict[str, Any], subject: Subject) -> Iterator[str]:
+def _class_name_faults(record: dict[str, Any], facts: DatasetFacts) -> Iterator[str]:
     written = list(record["prompts"])
-    for name in subject.classnames:
+    for name in facts.classnames:
         if name not in written:
             yield f'no prompts for the class "{name}"'
     for name in written:
-        if name not in subject.classnames:
-            yield f'"{name}" is no class of {subject.dataset}.{nearest(name, subject.classnames)}'
-    if set(written) == set(subject.classnames) and written != list(subject.classnames):
-        yield f"the classes stand in another order than {', '.join(subject.classnames)}"
+        if name not in facts.classnames:
+            yield f'"{name}" is no class of {facts.name}.{nearest(name, facts.classnames)}'
+    if set(written) == set(facts.classnames) and written != list(facts.classnames):
+        yield f"the classes stand in another order than {', '.join(facts.classnames)}"
 
 
 def _loadable_faults(texts: dict[str, list[str]]) -> Iterator[str]:
@@ -75,14 +74,14 @@ def _loadable_faults(texts: dict[str, list[str]]) -> Iterator[str]:
                 yield f"{name}: sentence {number} may exceed the {rules.CONTEXT} tokens of the text tower"
 
 
-def split_faults(subject: Subject, root: Path) -> list[str]:
+def split_faults(facts: DatasetFacts, root: Path) -> list[str]:
     """Classes of a dataset's split file below ``root`` that are spelt otherwise than the dataset's class names."""
-    path = root / subject.dataset / f"split_{subject.dataset}.json"
+    path = root / facts.name / f"split_{facts.name}.json"
     split = splits.read_split(path)
     names = {name for part in splits.PARTS for _, _, name in split[part]}
     return [
-        f'{path} has the class "{name}", which has no prompts.{nearest(name, subject.classnames)}'
-        for name in sorted(names - set(subject.classnames))
+        f'{path} has the class "{name}", which has no prompts.{nearest(name, facts.classnames)}'
+        for name in sorted(names - set(facts.classnames))
     ]
 
 
@@ -116,9 +115,9 @@ def check_file(path: Path, args: argparse.Namespace, backbone: VisionLanguageBac
     except UserError as error:
         print(f"fault: {error}", file=sys.stderr)
         return None
-    subject = subject_of(args.dataset or str(record.get("dataset") or path.stem))
-    faults = check_record(record, subject, library=not args.loadable)
-    faults += split_faults(subject, args.root) if args.root else []
+    facts = facts_for(args.dataset or str(record.get("dataset") or path.stem))
+    faults = check_record(record, facts, library=not args.loadable)
+    faults += split_faults(facts, args.root) if args.root else []
     faults += token_faults(record, backbone) if backbone else []
     for fault in faults:
         print(f"fault: {path}: {fault}", file=sys.stderr)

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import UserError
+from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
-from datasets.prompts.files import exit_status, new_record, subject_of, write_record
-from datasets.prompts.rules import Subject
+from datasets.prompts.files import exit_status, facts_for, new_record, write_record
 
 MAX_BYTES = 20_000_000
 COLUMNS = {"class": ("class", "classname", "class_name"), "text": ("text", "prompt", "sentence"), "attribute": ("attribute",)}
+PLAIN_TYPE = (ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.Constant, ast.expr_context)  # dict[str, list[str]]
 Entry = str | dict[str, str]
 
 
@@ -45,17 +46,27 @@ def read_python(source: str, path: Path) -> Iterator[tuple[str, Any]]:
         for node in module.body:
             if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
                 continue
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-            if len(targets) != 1 or not isinstance(targets[0], ast.Name) or node.value is None:
+            name = _assigned_name(node)
+            if name is None:
                 raise _refusal(path, node)
             try:
                 value = ast.literal_eval(node.value)
             except (ValueError, TypeError) as error:
                 raise _refusal(path, node) from error
             if isinstance(value, dict):
-                yield targets[0].id, value
+                yield name, value
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{path} cannot be parsed as a Python file of dictionaries: {error}") from error
+
+
+def _assigned_name(node: ast.stmt) -> str | None:
+    """X of ``X = …`` and of ``X: type = …``; ``None`` of any other statement."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    annotated = isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name)
+    if annotated and all(isinstance(part, PLAIN_TYPE) for part in ast.walk(node.annotation)):
+        return node.target.id
+    return None
 
 
 def _refusal(path: Path, node: ast.stmt) -> UserError:
@@ -114,15 +125,15 @@ def read_any(path: Path) -> tuple[list[tuple[str, Any]], bytes]:
     raise UserError(f'{path} ends in "{path.suffix}", must be a .py, .csv or .json file')
 
 
-def pick(dictionaries: Sequence[tuple[str, Any]], subject: Subject, path: Path) -> dict[str, list[Entry]]:
+def pick(dictionaries: Sequence[tuple[str, Any]], facts: DatasetFacts, path: Path) -> dict[str, list[Entry]]:
     """The sentences of the dataset's classes, in label order, spelt as the dataset spells the classes.
 
     Raises:
         UserError: a class without sentences, or with different sentences in two places.
     """
     found: dict[str, tuple[str, list[Entry]]] = {}
-    spelt = {_plain(name): name for name in subject.classnames}
-    for where, mapping in _mappings(dictionaries, subject):
+    spelt = {_plain(name): name for name in facts.classnames}
+    for where, mapping in _mappings(dictionaries, facts):
         for key, value in mapping.items():
             name = spelt.get(_plain(key)) if isinstance(key, str) else None
             if name is None or not isinstance(value, (list, tuple)):
@@ -130,19 +141,19 @@ def pick(dictionaries: Sequence[tuple[str, Any]], subject: Subject, path: Path) 
             before = found.setdefault(name, (where, list(value)))
             if before[1] != list(value):
                 raise UserError(f'{path} has two different lists for "{name}": in {before[0]} and in {where}')
-    absent = [name for name in subject.classnames if name not in found]
+    absent = [name for name in facts.classnames if name not in found]
     if absent:
-        raise UserError(f"{path} has no list of sentences for {', '.join(absent)} of {subject.dataset}")
-    return {name: found[name][1] for name in subject.classnames}
+        raise UserError(f"{path} has no list of sentences for {', '.join(absent)} of {facts.name}")
+    return {name: found[name][1] for name in facts.classnames}
 
 
-def _mappings(dictionaries: Sequence[tuple[str, Any]], subject: Subject) -> Iterator[tuple[str, dict[Any, Any]]]:
+def _mappings(dictionaries: Sequence[tuple[str, Any]], facts: DatasetFacts) -> Iterator[tuple[str, dict[Any, Any]]]:
     """The dictionaries, and those that stand in them under "prompts" or the dataset's name."""
     for where, value in dictionaries:
         if isinstance(value, dict):
             yield where, value
-            inner = [(f"{where}[{key!r}]", value[key]) for key in ("prompts", subject.dataset) if key in value]
-            yield from _mappings(inner, subject)
+            inner = [(f"{where}[{key!r}]", value[key]) for key in ("prompts", facts.name) if key in value]
+            yield from _mappings(inner, facts)
 
 
 def _plain(name: str) -> str:
@@ -164,11 +175,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output} is there already: remove it or choose another file with -o")
     if args.output.suffix != ".json":
         raise UserError(f"{args.output} must end in .json: that is what runs read")
-    subject = subject_of(args.dataset)
+    facts = facts_for(args.dataset)
     dictionaries, raw = read_any(args.file)
     record = new_record(
-        subject,
-        pick(dictionaries, subject, args.file),
+        facts,
+        pick(dictionaries, facts, args.file),
         language_model=args.language_model,
         instruction=f"not stated; imported from {args.file.name}, SHA-256 {hashlib.sha256(raw).hexdigest()}",
         licence=args.licence,
@@ -176,7 +187,7 @@ def run(args: argparse.Namespace) -> int:
     broken = rules.form_faults(record, library=False)
     if broken:
         raise UserError(f"{args.file}: {broken[0]}")
-    for fault in check_record(record, subject, library=False):
+    for fault in check_record(record, facts, library=False):
         print(f"note, kept as it is: {fault}", file=sys.stderr)
     write_record(record, args.output)
     counts = ", ".join(f"{name} {len(entries)}" for name, entries in record["prompts"].items())

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yacs.config import CfgNode
 
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
+from datasets.facts import DatasetFacts, facts_without_images
 from datasets.prompts import rules
-from datasets.prompts.rules import Subject
 
 FOLDER = Path(__file__).parent
+OWN_KEYS = {"NAME": "", "FOLDER": "", "MODALITY": "", "ORGAN": "", "TEMPLATE": "", "CLASSNAMES": []}  # what is read of a YAML
 
 
-def subject_of(dataset: str) -> Subject:
-    """What the prompts of a dataset speak of.
+def facts_for(dataset: str) -> DatasetFacts:
+    """What the prompts of a dataset speak of: its name, words and class names in label order, without its images.
 
     Args:
         dataset: a published dataset's key or name ("btmri", "BTMRI"), or a dataset's YAML file.
@@ -36,40 +39,38 @@ def subject_of(dataset: str) -> Subject:
         raise UserError(
             f'unknown dataset "{dataset}".{nearest(dataset, known)} Valid: {", ".join(by_key())}, or a dataset\'s YAML file'
         )
-    return Subject(cls.__name__, cls.modality, cls.organ, cls.template, cls.published_classnames)
+    return DatasetFacts(cls.__name__, cls.key, cls.modality, cls.organ, cls.template, cls.published_classnames)
 
 
-def _from_yaml(path: Path) -> Subject:
+def _from_yaml(path: Path) -> DatasetFacts:
     try:
-        own = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        own = OWN_KEYS | yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no readable dataset file with a section DATASET: {error!r}") from error
-    known = {cls.__name__: key for key, cls in by_key().items()}
-    name = str(own.get("NAME", ""))
-    if name in known:
-        return subject_of(known[name])
-    folder = Path(str(own.get("FOLDER") or "/nowhere")).expanduser()
-    names = own.get("CLASSNAMES") or [
+    published = {cls.__name__: key for key, cls in by_key().items()}
+    if own["NAME"] in published:
+        return facts_for(published[own["NAME"]])
+    folder = Path(own["FOLDER"] or "/nowhere").expanduser()
+    names = own["CLASSNAMES"] or [
         entry.name.replace("_", " ")
         for entry in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if entry.is_dir() and not entry.name.startswith(".")
     ]
-    if not own.get("MODALITY") or not names:
+    if not own["MODALITY"] or not names:
         raise UserError(f"{path} needs DATASET.MODALITY, and DATASET.CLASSNAMES or a DATASET.FOLDER that is there")
-    modality = str(own["MODALITY"])
-    template = own.get("TEMPLATE") or f"a {modality} photo of a {{}}."
-    return Subject(folder.name, modality, str(own.get("ORGAN") or "body"), str(template), tuple(map(str, names)))
+    found = facts_without_images(CfgNode({"DATASET": own}), [str(name) for name in names])
+    return replace(found, name=folder.name, organ=found.organ or "body")
 
 
 def new_record(
-    subject: Subject, prompts: Mapping[str, Sequence[Any]], *, language_model: str, instruction: str, licence: str
+    facts: DatasetFacts, prompts: Mapping[str, Sequence[Any]], *, language_model: str, instruction: str, licence: str
 ) -> dict[str, Any]:
     """A prompt file's content, dated today, keys in the order in which they are written."""
     return {
-        "dataset": subject.dataset,
-        "modality": subject.modality,
-        "organ": subject.organ,
-        "template": subject.template,
+        "dataset": facts.name,
+        "modality": facts.modality,
+        "organ": facts.organ,
+        "template": facts.template,
         "language_model": language_model,
         "instruction": instruction,
         "date": date.today().isoformat(),

@@ -19,11 +19,12 @@ from typing import Any
 from tqdm import tqdm
 
 from dassl.utils import UserError
+from datasets import by_key
+from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
 from datasets.prompts.endpoint import BadAnswer, Endpoint
-from datasets.prompts.files import FOLDER, exit_status, new_record, read_record, subject_of, write_record
-from datasets.prompts.rules import Subject
+from datasets.prompts.files import FOLDER, exit_status, facts_for, new_record, read_record, write_record
 
 FORM = (
     'Answer with JSON alone: {"prompts": [{"text": "…", "attribute": "…"}, …]}. The attribute is one of '
@@ -37,12 +38,12 @@ class Draft:
     """The accepted sentences of a dataset; takes in what keeps the rules, and nothing else.
 
     Args:
-        subject: what the sentences are about.
+        facts: what the sentences are about.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.prompts: dict[str, list[dict[str, str]]] = {name: [] for name in subject.classnames}
+    def __init__(self, facts: DatasetFacts) -> None:
+        self.facts = facts
+        self.prompts: dict[str, list[dict[str, str]]] = {name: [] for name in facts.classnames}
         self._bags: list[frozenset[str]] = []
 
     def missing(self, classname: str) -> int:
@@ -58,7 +59,7 @@ class Draft:
         """Accept a sentence; why it was not accepted, or nothing."""
         text, attribute = entry["text"], entry["attribute"]
         kept, wanted = self.prompts[classname], self.wanted(classname)
-        faults = rules.sentence_faults(text, classname, self.subject.modality)
+        faults = rules.sentence_faults(text, classname, self.facts.modality)
         if faults:
             return faults[0]
         if attribute not in rules.ATTRIBUTES:
@@ -67,7 +68,7 @@ class Draft:
             return "no room: other attributes are needed"
         if sum(rules.opening(other["text"]) == rules.opening(text) for other in kept) >= rules.SAME_OPENING:
             return "begins like too many others"
-        bag = rules.content_words(text, classname, self.subject.modality)
+        bag = rules.content_words(text, classname, self.facts.modality)
         if any(rules.overlap(bag, other) >= rules.OVERLAP for other in self._bags):
             return "a duplicate or near-duplicate"
         kept.append({"text": text, "attribute": attribute})
@@ -76,7 +77,7 @@ class Draft:
 
     def question(self, classname: str) -> str:
         """What to ask the model for this class now."""
-        parts = [self.subject.instruction(classname), FORM]
+        parts = [rules.instruction_for(self.facts, classname), FORM]
         kept, missing, wanted = self.prompts[classname], self.missing(classname), self.wanted(classname)
         if kept:
             needed = ", ".join(f"{count} on {attribute}" for attribute, count in wanted.items())
@@ -95,23 +96,23 @@ def resume(path: Path, draft: Draft, model: str) -> dict[str, Any]:
     Raises:
         UserError: the file is no prompt file, of another dataset, or unfinished and by another model.
     """
-    subject = draft.subject
-    fresh = new_record(subject, {}, language_model=model, instruction=rules.INSTRUCTION, licence="")
+    facts = draft.facts
+    fresh = new_record(facts, {}, language_model=model, instruction=rules.INSTRUCTION, licence="")
     if not path.exists():
         return fresh
     record, _ = read_record(path)
-    if record.get("dataset") != subject.dataset:
-        raise UserError(f'{path} is about "{record.get("dataset")}", not {subject.dataset}: choose another file with -o')
-    if not check_record(record, subject):
+    if record.get("dataset") != facts.name:
+        raise UserError(f'{path} is about "{record.get("dataset")}", not {facts.name}: choose another file with -o')
+    if not check_record(record, facts):
         draft.prompts = record["prompts"]
         return record
     if record.get("language_model") != model:
         raise UserError(
             f"{path} holds unfinished prompts by {record.get('language_model')}: choose another file with -o, or that model"
         )
-    unknown = set(record["prompts"]) - set(subject.classnames)
+    unknown = set(record["prompts"]) - set(facts.classnames)
     if unknown:
-        raise UserError(f"{path} has prompts for {', '.join(sorted(unknown))}, no class of {subject.dataset}")
+        raise UserError(f"{path} has prompts for {', '.join(sorted(unknown))}, no class of {facts.name}")
     for name, entries in record["prompts"].items():
         for entry in entries:
             plain = {"text": rules.entry_text(entry), "attribute": "" if isinstance(entry, str) else entry.get("attribute", "")}
@@ -166,9 +167,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    draft = Draft(subject_of(args.dataset))
-    names = draft.subject.classnames
-    path = args.output or FOLDER / f"{default_stem(args.dataset, draft.subject)}.json"
+    draft = Draft(facts_for(args.dataset))
+    names = draft.facts.classnames
+    path = args.output or library_file(draft.facts)
     record = resume(path, draft, args.model)
     total = rules.PER_CLASS * len(names)
     done = total - sum(map(draft.missing, names))
@@ -178,25 +179,23 @@ def run(args: argparse.Namespace) -> int:
     endpoint = Endpoint(args.model, retries=args.retries, timeout=args.timeout)
     record["licence"] = record["licence"] or args.licence
     record["prompts"] = draft.prompts
-    with tqdm(total=total, initial=done, desc=draft.subject.dataset, disable=None) as bar:
+    with tqdm(total=total, initial=done, desc=draft.facts.name, disable=None) as bar:
         for name in names:
             fill_class(draft, name, endpoint, args.patience, lambda: write_record(record, path), bar)
     print(f"written: {path}, {len(names)} classes, {total} prompts")
     return 0
 
 
-def default_stem(dataset: str, subject: Subject) -> str:
-    """The library's file name for a published dataset.
+def library_file(facts: DatasetFacts) -> Path:
+    """The library's file of a published dataset.
 
     Raises:
         UserError: another dataset, whose file must be named.
     """
-    from datasets import by_key
-
-    for key, cls in by_key().items():
-        if cls.__name__ == subject.dataset:
-            return key
-    raise UserError(f"{dataset} is none of the published datasets: name the file to write with -o")
+    cls = by_key().get(facts.key)
+    if cls is None or cls.__name__ != facts.name:
+        raise UserError(f"{facts.name} is none of the published datasets: name the file to write with -o")
+    return FOLDER / f"{facts.key}.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

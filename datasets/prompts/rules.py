@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
+
+from datasets.facts import DatasetFacts
 
 INSTRUCTION = (
     "Write 50 different single sentences of 12 to 30 words that describe what is visible in a {modality} image of the "
@@ -50,26 +51,11 @@ UNSEEN = (
 )
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a prompt file speaks of.
-
-    Attributes:
-        dataset, modality, organ, template: as in the dataset's class.
-        classnames: in label order, spelt as in its split file.
-    """
-
-    dataset: str
-    modality: str
-    organ: str
-    template: str
-    classnames: tuple[str, ...]
-
-    def instruction(self, classname: str) -> str:
-        """:data:`INSTRUCTION` for one class."""
-        others = ", ".join(name for name in self.classnames if name != classname)
-        filled = {"modality": self.modality, "class": classname, "organ": self.organ, "others": others}
-        return INSTRUCTION.format(**filled)
+def instruction_for(facts: DatasetFacts, classname: str) -> str:
+    """:data:`INSTRUCTION` for one class of a dataset."""
+    others = ", ".join(name for name in facts.classnames if name != classname)
+    filled = {"modality": facts.modality, "class": classname, "organ": facts.organ, "others": others}
+    return INSTRUCTION.format(**filled)
 
 
 def whole_words(pattern: str, text: str) -> re.Match[str] | None:

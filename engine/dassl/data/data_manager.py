@@ -54,6 +54,7 @@ def build_data_loader(
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         persistent_workers=workers > 0 and is_train,
+        generator=torch.Generator().manual_seed(max(cfg.SEED, 0)),  # leaves the global stream to the model
     )
 
 
@@ -181,6 +182,10 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
+        return self.item(idx, int(self._epoch[0]))
+
+    def item(self, idx: int, epoch: int) -> dict[str, Any]:
+        """Image ``idx`` as ``epoch`` sees it."""
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
         try:
@@ -193,15 +198,22 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         for number, transform in enumerate(transforms):
             for draw in range(self.k_tfm):
                 position = number * self.k_tfm + draw
-                output["img" if position == 0 else f"img{position + 1}"] = self._view(transform, img0, item, position)
+                output["img" if position == 0 else f"img{position + 1}"] = self._view(transform, img0, self.view_name(idx, epoch, position))
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
 
-    def _view(self, transform: Callable[[Any], Any], img0: Any, item: Datum, draw: int) -> Any:
+    def view_name(self, idx: int, epoch: int, draw: int = 0) -> str:
+        """Name of the random stream that this view is drawn from; empty where nothing is drawn."""
         if not self.is_train:
+            return ""
+        root, path = self.cfg.DATASET.ROOT, self.data_source[idx].impath
+        name = os.path.relpath(path, root).replace(os.sep, "/") if root else path
+        return f"view/{self._seed}/{epoch}/{name}/{draw}"
+
+    @staticmethod
+    def _view(transform: Callable[[Any], Any], img0: Any, stream: str) -> Any:
+        if not stream:
             return transform(img0)
-        root = self.cfg.DATASET.ROOT
-        name = os.path.relpath(item.impath, root).replace(os.sep, "/") if root else item.impath
-        with scoped_seed(f"view/{self._seed}/{int(self._epoch[0])}/{name}/{draw}"):
+        with scoped_seed(stream):
             return transform(img0)
