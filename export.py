@@ -201,7 +201,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # on the CPU, where onnxruntime is compared with it
         trainer = load_run(
-            args.run, epoch=args.epoch, backbone_path=args.backbone_path, device="cpu", classnames=args.classnames
+            args.run,
+            epoch=args.epoch,
+            backbone_path=args.backbone_path,
+            device="cpu",
+            classnames=args.classnames,
+            full_precision=True,
         )
         difference = export(trainer, args.run, args.output)
     except UserError as error:

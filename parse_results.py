@@ -11,6 +11,7 @@ python parse_results.py DIRECTORY --test-log                    # Dassl's classi
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--paired", nargs=2, metavar=("A", "B"), help="only the test of A against B, each METHOD[/VARIANT]")
     parser.add_argument("--bootstrap-seed", type=int, default=0, help="with --paired")
     parser.add_argument("--test-log", action="store_true", help="read log.txt files as Dassl's parse_test_res.py does")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.paired and args.metric != "accuracy":
+        parser.error("--paired compares accuracies: leave out --metric")
+    return args
 
 
 def classic(directory: Path) -> int:
@@ -209,4 +213,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "| head" ends quietly
     sys.exit(main())

@@ -77,7 +77,7 @@ def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], se
         rows.append(((dataset,), _row(accuracies, len(seeds), seed)))
         pairs.append([float(one.mean()) for one in accuracies])
     notes.append(_over_datasets(pairs))
-    said = "REHEARSAL (synthetic), " if any(run.rehearsal for side in sides for run in side) else ""
+    said = "rehearsal (synthetic), " if any(run.rehearsal for side in sides for run in side) else ""
     title = f"{names[0]} against {names[1]}, accuracy in %, {said}{what}: paired bootstrap over test images"
     columns = ("images", "seeds", *names, "difference", "95 % low", "95 % high", "p")
     if len(rows) > 1:

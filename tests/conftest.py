@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from dassl.utils.logger import _Stdout
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
@@ -93,3 +97,15 @@ BTMRI_CLASSES = ("glioma tumor", "meningioma tumor", "pituitary tumor", "normal 
 @pytest.fixture(scope="session")
 def btmri_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data"), "BTMRI", BTMRI_CLASSES)
+
+
+@pytest.fixture
+def log_off_stdout() -> Iterator[None]:
+    """The log, which a run of train.py sent to standard output for the rest of the process, stays off it."""
+    root = logging.getLogger()
+    noisy = [handler for handler in root.handlers if isinstance(handler, _Stdout)]
+    for handler in noisy:
+        root.removeHandler(handler)
+    yield
+    for handler in noisy:
+        root.addHandler(handler)

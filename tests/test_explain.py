@@ -30,6 +30,7 @@ from tests.conftest import SHARED
 from tests.helpers import build, quick
 from trainers import records
 
+pytestmark = pytest.mark.usefixtures("log_off_stdout")
 close = dict(rtol=1e-5, atol=1e-5)
 VITS = ("BiomedCLIP", "CLIP", "PubMedCLIP")  # timm, open_clip's own, transformers
 

@@ -32,7 +32,13 @@ DEVICES = ("cpu", "cuda")
 
 
 def load_run(
-    folder: str | Path, *, epoch: int | None = None, backbone_path: str = "", device: str = "", classnames: Sequence[str] = ()
+    folder: str | Path,
+    *,
+    epoch: int | None = None,
+    backbone_path: str = "",
+    device: str = "",
+    classnames: Sequence[str] = (),
+    full_precision: bool = False,
 ) -> VLTrainer:
     """The trainer of a run, with what it learned, in evaluation mode; no image of its dataset is needed.
 
@@ -43,6 +49,7 @@ def load_run(
         device: "cpu", "cuda", or "" for a GPU where there is one.
         classnames: other classes than the run's, for a method whose prompts transfer; or the run's own, where an old
             ``config.yaml`` does not hold them.
+        full_precision: float32 throughout, whatever the run's PREC.
 
     Raises:
         UserError: no such run, no checkpoint, weights that cannot be had, classes that are not known or do not fit.
@@ -65,6 +72,8 @@ def load_run(
         raise UserError(f'the device is "{device}", must be one of {", ".join(DEVICES)}')
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device here: use --device cpu")
+    if full_precision:
+        cfg.TRAINER[cls.section].PREC = "fp32"
     cfg.USE_CUDA, cfg.VERBOSE = device != "cpu", False
     cfg.freeze()
     trainer = cls(cfg, facts_without_images(cfg, names))

@@ -1,0 +1,121 @@
+"""Figures from finished runs, as PNG, SVG and the numbers behind them as CSV.
+
+    python -m analysis.figures output -o figures
+    python -m analysis.figures output -o figures --only few_shot base_new --metric macro_auroc --methods CoOp BiomedDPT
+
+Confusion matrices, reliability diagrams and training curves are of the most shots that were run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from analysis.figure_style import FORMATS, Plot, save
+from analysis.metrics import METRICS
+from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
+from analysis.plots_scores import bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
+from analysis.results import Run, read_runs
+from analysis.summaries import Scope, split_of
+from parse_results import concerns, select
+
+KINDS = ("few_shot", "base_new", "bars", "radar", "confusion", "reliability", "training")
+PER_SETTING = {"confusion": confusion_plot, "reliability": reliability_plot, "training": training_plot}
+HIGHLIGHT = "BiomedDPT"
+
+
+def plots(
+    runs: Sequence[Run], metric: str = "accuracy", kinds: Sequence[str] = KINDS, highlight: str = HIGHLIGHT
+) -> Iterator[Plot]:
+    """The figures that these runs allow, one after the other; what no run has is left out.
+
+    Args:
+        runs: finished ones that have the metric.
+        metric: one of :data:`..metrics.METRICS`.
+        kinds: some of :data:`KINDS`.
+        highlight: the method drawn thicker.
+    """
+    cast = cast_of(runs, highlight)
+    few, pairs = split_of(runs, "all"), [run for run in runs if run.split != "all"]
+    if few and "few_shot" in kinds:
+        yield shots_plot(few, _scope(few, metric), cast)
+    for k in sorted({run.shots for run in pairs}) if "base_new" in kinds else ():
+        of_k = [run for run in pairs if run.shots == k]
+        yield base_new_plot(of_k, _scope(of_k, metric), cast, k)
+    for split in ("all", "base", "new"):
+        own = split_of(runs, split)
+        if own:
+            yield from _of_split(own, metric, kinds, split, highlight)
+
+
+def _of_split(runs: Sequence[Run], metric: str, kinds: Sequence[str], split: str, highlight: str) -> Iterator[Plot]:
+    """Comparisons per modality, and the figures per dataset, at the most shots."""
+    cast, most = cast_of(runs, highlight), most_shots(runs)
+    of_most = [run for run in runs if run.shots == most]
+    what = f"{most} shots" if split == "all" else f"{split} classes, {most} shots"
+    name = f"{split}_{most}shots"
+    for kind, draw in (("bars", bars_plot), ("radar", radar_plot)):
+        plot = draw(of_most, _scope(of_most, metric), cast, what, name) if kind in kinds else None
+        if plot:
+            yield plot
+    for dataset in sorted({run.dataset for run in of_most}):
+        own = [run for run in of_most if run.dataset == dataset]
+        for kind, draw in PER_SETTING.items():
+            # the new classes are not trained on
+            skipped = kind not in kinds or (kind == "training" and split == "new")
+            plot = None if skipped else draw(own, cast, f"{dataset}, {what}", f"{own[0].dataset_key}_{name}")
+            if plot:
+                yield plot
+
+
+def most_shots(runs: Sequence[Run]) -> int:
+    """The largest number of shots; -1 stands for all images."""
+    return max((run.shots for run in runs), key=lambda k: float("inf") if k < 0 else k)
+
+
+def _scope(runs: Sequence[Run], metric: str) -> Scope:
+    return Scope(metric, tuple(sorted({run.dataset for run in runs})), tuple(sorted({run.seed for run in runs})))
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``parse_results.py`` that choose runs."""
+    parser.add_argument("--task", choices=("base2new", "few_shot"), help="only this protocol")
+    for name in ("datasets", "methods", "backbones"):
+        parser.add_argument(f"--{name}", nargs="+", help=f"only these {name}")
+    parser.add_argument("--shots", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--highlight", default=HIGHLIGHT, metavar="METHOD", help=f"drawn thicker ({HIGHLIGHT})")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 nothing to draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the figures")
+    parser.add_argument("--metric", default="accuracy", choices=list(METRICS))
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=FORMATS)
+    add_filters(parser)
+    args = parser.parse_args(argv)
+    runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
+    for defect in (defect for defect in defects if concerns(defect, args)):
+        print(f"left out: {defect.folder}: {defect.why}")
+    chosen = [run for run in select(runs, args) if args.metric in run.metrics]
+    if not chosen:
+        print(f"error: no finished run below {args.directory} fits these arguments", file=sys.stderr)
+        return 2
+    count = 0
+    for plot in plots(chosen, args.metric, args.only, args.highlight):
+        print(", ".join(path.name for path in save(plot, args.output, args.formats)))
+        count += 1
+    if not count:
+        print(f"error: these runs allow none of: {', '.join(args.only)}", file=sys.stderr)
+        return 2
+    print(f"{count} figures in {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
