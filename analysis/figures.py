@@ -16,7 +16,7 @@ from pathlib import Path
 from analysis.figure_style import FORMATS, Plot, save
 from analysis.metrics import METRICS
 from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
-from analysis.plots_scores import bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
+from analysis.plots_scores import Cast, bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
 from analysis.results import Run, read_runs
 from analysis.summaries import Scope, split_of
 from parse_results import concerns, select
@@ -47,12 +47,12 @@ def plots(
     for split in ("all", "base", "new"):
         own = split_of(runs, split)
         if own:
-            yield from _of_split(own, metric, kinds, split, highlight)
+            yield from _of_split(own, metric, kinds, split, cast)
 
 
-def _of_split(runs: Sequence[Run], metric: str, kinds: Sequence[str], split: str, highlight: str) -> Iterator[Plot]:
+def _of_split(runs: Sequence[Run], metric: str, kinds: Sequence[str], split: str, cast: Cast) -> Iterator[Plot]:
     """Comparisons per modality, and the figures per dataset, at the most shots."""
-    cast, most = cast_of(runs, highlight), most_shots(runs)
+    most = most_shots(runs)
     of_most = [run for run in runs if run.shots == most]
     what = f"{most} shots" if split == "all" else f"{split} classes, {most} shots"
     name = f"{split}_{most}shots"

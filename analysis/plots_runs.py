@@ -97,7 +97,7 @@ def _matrix(axis: Axes, share: NDArray[np.float64], names: Sequence[str]) -> Non
 
 
 def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
-    """Images, mean confidence and accuracy (in [0, 1]) of each filled bin (lo, hi] of :func:`..metrics.expected_calibration_error`."""
+    """Images, mean confidence and accuracy in [0, 1] of each bin (lo, hi] that has images: the bins of the ECE."""
     which = np.digitize(confidence, np.linspace(0, 1, ECE_BINS + 1)[1:-1], right=True)
     bins = ((which == b) for b in range(ECE_BINS))
     return [(int(own.sum()), float(confidence[own].mean()), float(correct[own].mean())) for own in bins if own.any()]

@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
+from backbones import BACKBONES
 from tests.conftest import REPO, SHARED
-from trainers.config import default_config, merge_file, methods
+from trainers.config import PUBLISHED_NAMES, default_config, merge_file, methods, split_trainer_name
 
 PUBLISHED = SHARED / "reference" / "hyperparameters.json"
 ENTRIES: dict[str, dict[str, Any]] = json.loads(PUBLISHED.read_text())["settings"] if PUBLISHED.is_file() else {}
-NAMES = {
-    "Maple": "MaPLe",
-    "CLIP_Adapter": "CLIPAdapter",
-    "TiP_Adapter": "TipAdapterF",
-    "LP": "LinearProbe",
-    "LP2": "LPPlusPlus",
-}
+NAMES = PUBLISHED_NAMES | {"TiP_Adapter": "TipAdapterF"}  # one published entry for both: the search and the training of keys
 RENAMED = {"alpha_ca": "ALPHA"}
 # Published keys that say nothing of the method: its optimiser's name in the released code, switches that it never reads
 UNREAD = {
@@ -67,6 +62,15 @@ def test_configs_hold_the_published_settings(entry: str) -> None:
             continue
         want = float(want) if key == "warmup_cons_lr" else want
         assert value_of(cfg, dotted) == want, dotted
+
+
+@pytest.mark.skipif(not ENTRIES, reason="no ../shared/reference/hyperparameters.json: published settings are not here")
+@pytest.mark.parametrize("published", sorted({entry.partition("/")[0] for entry in ENTRIES}))
+def test_every_published_name_is_understood(published: str) -> None:
+    name, backbone = split_trainer_name(published)
+    assert name in methods() and backbone == "BiomedCLIP"
+    for suffix in BACKBONES:
+        assert split_trainer_name(f"{published}_{suffix}") == (name, suffix)
 
 
 @pytest.mark.parametrize("method", sorted(methods()))

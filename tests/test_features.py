@@ -184,7 +184,7 @@ def test_new_classes_are_refused(method, tiny_biomedclip, btmri_root, tmp_path) 
 @pytest.mark.parametrize(
     "published, ours",
     [("CLIP_Adapter", "CLIPAdapter"), ("TiP_Adapter", "TipAdapter"), ("TiP_Adapter_F", "TipAdapterF"),
-     ("LP", "LinearProbe"), ("LP2", "LPPlusPlus")],
+     ("LP", "LinearProbe"), ("LP2", "LPPlusPlus"), ("Maple", "MaPLe")],
 )  # fmt: skip
 def test_published_names_are_understood(published: str, ours: str) -> None:
     assert split_trainer_name(published) == (ours, "BiomedCLIP")

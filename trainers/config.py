@@ -24,6 +24,7 @@ PUBLISHED_NAMES = {
     "TiP_Adapter_F": "TipAdapterF",
     "LP": "LinearProbe",
     "LP2": "LPPlusPlus",
+    "Maple": "MaPLe",
 }
 
 
