@@ -11,6 +11,7 @@ is kept unless onnxruntime gives what PyTorch gives, to 1e-4. docs/PREDICT.md ha
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -172,6 +173,8 @@ def export(trainer: VLTrainer, run: Path, folder: Path) -> float:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"exporting needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise UserError(f"exporting needs PyTorch 2.6 or newer, this is {torch.__version__}")
     preprocessing(trainer)  # a run that cannot be exported is told first
     classifier, size = Classifier(trainer).eval(), trainer.backbone.image_size
     with atomic(folder / MODEL) as temporary:

@@ -120,10 +120,22 @@ def panels(count: int, title: str, size: tuple[float, float], columns: int, lege
     height = rows * size[1] + head + foot
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(rect=(0, foot / height, 1, 1 - (foot + head) / height))
+    figure.get_layout_engine().set(w_pad=0.08, rect=(0, foot / height, 1, 1 - (foot + head) / height))
     figure.text(0.5, 1 - 0.1 / height, words, ha="center", va="top", fontsize=10)
     axes = [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
     return figure, axes
+
+
+def outer_labels(axes: Sequence[Axes], ticks: bool) -> None:
+    """Keep the axis labels (with ``ticks`` also the tick labels, where panels share them) at the grid's left and bottom."""
+    columns = axes[0].get_subplotspec().get_gridspec().ncols
+    for number, axis in enumerate(axes):
+        if number % columns:
+            axis.set_ylabel("")
+            axis.tick_params(labelleft=not ticks)
+        if number + columns < len(axes):
+            axis.set_xlabel("")
+            axis.tick_params(labelbottom=not ticks)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -153,11 +165,19 @@ def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
     return columns, math.ceil(len(labels) / columns)
 
 
+def settled(figure: Figure) -> Figure:
+    """Lay the figure out once: each format would do it again, which takes longer than drawing."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
 @styled
 def svg(plot: Plot) -> str:
     """The figure as SVG text without a date: equal figures are equal texts."""
     out = io.StringIO()
-    plot.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    settled(plot.figure).savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
 
@@ -172,7 +192,7 @@ def save(plot: Plot, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
         if ending == "svg":
             temporary.write_text(svg(plot), encoding="utf-8")
         else:
-            plot.figure.savefig(temporary, format=ending, dpi=PNG_DPI)
+            settled(plot.figure).savefig(temporary, format=ending, dpi=PNG_DPI)
         os.replace(temporary, path)
         written.append(path)
     table = folder / f"{plot.name}.csv"

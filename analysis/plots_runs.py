@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.curves import Curves, moving_average, read_curves
-from analysis.figure_style import Plot, legend, legend_shape, panels, shortened, styled
+from analysis.figure_style import Plot, legend, legend_shape, outer_labels, panels, shortened, styled
 from analysis.metrics import ECE_BINS
 from analysis.plots_scores import Cast, keys_of, synthetic
 from analysis.predictions import read_predictions
@@ -66,8 +66,8 @@ def confusion_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> Plo
         return None
     title = f"Confusion in % of the true class, {synthetic(runs)}{what}, seeds together"
     classes = max(len(names) for names, _ in found.values())
-    side = min(5.0, max(2.3, 1.3 + 0.3 * classes))
-    figure, axes = panels(len(found), title, (side, side), max(1, min(4, int(13 / side))))
+    side = min(5.0, max(1.7, 0.9 + 0.3 * classes))
+    figure, axes = panels(len(found), title, (side, side), max(1, min(4, int(10 / side))))
     rows = []
     for axis, (series, (names, total)) in zip(axes, found.items(), strict=True):
         share = 100 * total / np.maximum(1, total.sum(axis=1, keepdims=True))
@@ -76,6 +76,7 @@ def confusion_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> Plo
         rows += [
             (cast.labels[series], names[i], names[j], int(total[i, j])) for i in range(len(names)) for j in range(len(names))
         ]
+    outer_labels(axes, ticks=len({tuple(names) for names, _ in found.values()}) == 1)
     return Plot(f"confusion_{name}", title, figure, ("method", "true class", "predicted class", "images"), tuple(rows))
 
 
@@ -141,6 +142,7 @@ def reliability_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> P
         axis.set_title(cast.labels[series] + (f"\nECE {mean(known):.1f} %" if known else ""))
         axis.set(xlim=(0, 102), ylim=(-2, 102), xlabel="confidence (%)", ylabel="accuracy (%)", aspect="equal")
         rows += [(cast.labels[series], n, conf, acc) for n, conf, acc in bins]
+    outer_labels(axes, ticks=True)
     return Plot(f"reliability_{name}", title, figure, ("method", "images", "confidence", "accuracy"), tuple(rows))
 
 

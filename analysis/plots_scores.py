@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.figure_style import Look, Plot, legend, legend_shape, looks, panels, styled
+from analysis.figure_style import Look, Plot, legend, legend_shape, looks, outer_labels, panels, styled
 from analysis.render import Cell
 from analysis.results import Run
 from analysis.stats import harmonic
 from analysis.summaries import Scope, Series, average_cell, by_series, names_of, split_of
 
+HIGHLIGHTED, OTHERS = "#A33F00", "#2B6A99"  # of bars: dark enough for white numbers
 RADAR_AXES, RADAR_METHODS, INTERVALS = 3, 6, 6  # fewest axes of a radar; most methods in a radar, and with intervals
 
 
@@ -101,6 +102,7 @@ def shots_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
         axis.set_xlim(-0.3, len(shots) - 0.7)
         axis.set_xlabel("training images per class")
         axis.set_ylabel(unit_of(scope))
+    outer_labels(axes, ticks=False)
     legend(figure, *keys_of(cast, list(groups)), keys)
     return Plot(
         f"few_shot_{scope.metric}", title, figure, ("panel", "method", "shots", scope.metric, "ci95", "note"), tuple(rows)
@@ -157,6 +159,7 @@ def base_new_plot(runs: Sequence[Run], scope: Scope, cast: Cast, shots: int) -> 
         axis.set_xlabel(f"base: {unit_of(scope)}")
         axis.set_ylabel(f"new: {unit_of(scope)}")
         _equal_hm(axis, points)
+    outer_labels(axes, ticks=False)
     handles, labels = keys_of(cast, list(groups))
     for handle in handles:
         handle.set_linestyle("none")
@@ -173,9 +176,9 @@ def _equal_hm(axis: Axes, points: Sequence[tuple[float, float]]) -> None:
     values = np.array(points)
     low, high = values.min(axis=0), values.max(axis=0)
     margin = np.maximum(1.5, 0.1 * (high - low))
-    axis.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    axis.set_ylim(low[1] - margin[1], high[1] + margin[1])
-    base = np.linspace(max(1e-3, low[0] - margin[0]), high[0] + margin[0], 200)
+    axis.set_xlim(low[0] - margin[0], min(101, high[0] + margin[0]))
+    axis.set_ylim(low[1] - margin[1], min(101, high[1] + margin[1]))
+    base = np.linspace(max(1e-3, low[0] - margin[0]), min(101, high[0] + margin[0]), 200)
     corners = [harmonic(max(0.0, c[0]), max(0.0, c[1])) for c in (low - margin, high + margin)]
     step = next((s for s in (1, 2, 5, 10, 20) if (corners[1] - corners[0]) / s <= 6), 20)
     for h in np.arange(math.ceil(corners[0] / step) * step, corners[1], step):
@@ -207,7 +210,7 @@ def modality_cells(runs: Sequence[Run], scope: Scope) -> tuple[dict[str, Scope],
 
 @styled
 def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: str) -> Plot:
-    """A panel per modality, a bar per method, best on top of the first panel; hatched where runs are missing.
+    """A panel per modality, a bar per method, best on top of the first panel; white where runs are missing.
 
     Args:
         runs: of one split and number of shots.
@@ -219,22 +222,23 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
     scopes, cells = modality_cells(runs, scope)
     sign = 1 if scope.scale.higher_is_better else -1
     order = sorted(cells, key=lambda s: sign * np.mean([c.value for c in cells[s] if c.value is not None] or [-sign * 1e9]))
-    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; hatched: runs missing"
+    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; white: runs missing"
     figure, axes = panels(len(scopes), title, (3.1, 0.6 + 0.21 * len(order)), 3)
     rows = []
     for column, (axis, (modality, part)) in enumerate(zip(axes, scopes.items(), strict=True)):
         for y, series in enumerate(order):
             cell = cells[series][column]
             rows.append((modality, cast.labels[series], cell.value, cell.half, cell.note))
-            color = PALETTE_HIGHLIGHT if series[0] == cast.highlight else PALETTE_OTHER
+            color = HIGHLIGHTED if series[0] == cast.highlight else OTHERS
             if cell.value is None:
                 axis.text(0.02, y, cell.empty, transform=axis.get_yaxis_transform(), va="center", fontsize=7, color="#555555")
                 continue
-            axis.barh(y, cell.value, color=color, height=0.72, hatch="////" if cell.note else None, edgecolor="white", lw=0)
+            fill = "white" if cell.note else color
+            axis.barh(y, cell.value, color=fill, edgecolor=color, height=0.72, lw=1)
             if cell.half is not None:
                 axis.errorbar(cell.value, y, xerr=cell.half, color="black", lw=0.8, capsize=1.5)
-            axis.text(0.02, y, cell.number, transform=axis.get_yaxis_transform(), va="center", fontsize=7, color="white",
-                      fontweight="bold")  # fmt: skip
+            axis.text(0.02, y, cell.number, transform=axis.get_yaxis_transform(), va="center", fontsize=7,
+                      color=color if cell.note else "white", fontweight="bold")  # fmt: skip
         axis.set_title(f"{modality} ({', '.join(part.datasets)})" if len(part.datasets) < 4 else modality)
         axis.set_yticks(range(len(order)), [cast.labels[s] for s in order] if column % 3 == 0 else [])
         axis.grid(axis="y", visible=False)
@@ -243,9 +247,6 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
         if scope.scale.unit:
             axis.set_xlim(0, 100)
     return Plot(f"bars_{name}_{scope.metric}", title, figure, ("modality", "method", scope.metric, "ci95", "note"), tuple(rows))
-
-
-PALETTE_HIGHLIGHT, PALETTE_OTHER = "#A33F00", "#2B6A99"  # dark enough for white numbers; far apart in grey too
 
 
 @styled
@@ -261,7 +262,7 @@ def radar_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: s
     sign = -1 if scope.scale.higher_is_better else 1
     best = sorted(whole, key=lambda s: (s[0] != cast.highlight, sign * float(np.mean(whole[s]))))[:RADAR_METHODS]
     keys, legend_lines = legend_shape([cast.labels[s] for s in best], 5.6)
-    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}: {len(best)} of {len(cells)} methods"
+    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}: best {len(best)} of {len(cells)}"
     figure, (axis,) = panels(1, title, (5.6, 4.4), 1, legend_lines)
     axis.remove()
     axis = figure.add_subplot(projection="polar")
@@ -272,8 +273,9 @@ def radar_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: s
     axis.set_xticks(angles, list(scopes))
     axis.tick_params(axis="x", pad=10)
     axis.set_rlabel_position(180 / len(scopes))
-    if scope.scale.unit:
-        axis.set_ylim(0, 100)
+    values = [value for series in best for value in whole[series]]
+    if scope.scale.unit:  # not from 0: the differences are small beside it
+        axis.set_ylim(max(0, 10 * math.floor(min(values) / 10 - 1)), min(100, 10 * math.ceil(max(values) / 10)))
     legend(figure, *keys_of(cast, best), keys)
     rows = tuple((m, cast.labels[s], v) for s in best for m, v in zip(scopes, whole[s], strict=True))
     return Plot(f"radar_{name}_{scope.metric}", title, figure, ("modality", "method", scope.metric), rows)

@@ -20,7 +20,7 @@ from datasets import by_key
 from explain.figures import Panel, displayed, draw
 from explain.maps import mass_inside, shift
 from explain.masks import MASKS, coverage, is_informative, mask_path, read_mask
-from explain.saliency import saliency
+from explain.saliency import attention_maps, saliency
 from trainers.base import VLTrainer
 from trainers.inference import find_images
 
@@ -185,9 +185,10 @@ def zero_vector_effect(
         for start in range(0, len(paths), BATCH_SIZE):
             part = paths[start : start + BATCH_SIZE]
             images = torch.stack([transform(read_image(str(path))) for path in part]).to(backbone.device)
+            plain, prompted = (attention_maps(kinds, backbone, images, one) for one in (None, prompt))
             for kind in kinds:
-                plain, prompted = (saliency(kind, backbone, images, one) for one in (None, prompt))
-                rows = zip(part, plain.grid, prompted.grid, prompted.prompt_share.tolist(), strict=True)
+                shares = prompted[kind].prompt_share.tolist()
+                rows = zip(part, plain[kind].grid, prompted[kind].grid, shares, strict=True)
                 found[kind] += [measure(path, kind, *rest, backbone.image_size) for path, *rest in rows]
         effects += [effect(key, kind, shifts) for kind, shifts in found.items()]
     return effects

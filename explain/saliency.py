@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,15 +54,22 @@ def saliency(
     """
     if kind not in MAPS:
         raise UserError(f'the map is "{kind}", must be one of {", ".join(MAPS)}.{nearest(kind, MAPS)}')
+    if kind != "gradcam":
+        return attention_maps((kind,), backbone, images, prompt)[kind]
     require_patches(backbone)
-    if kind == "gradcam":
-        if scores is None or classes is None:
-            raise ValueError("gradcam asks what speaks for a class: it needs scores and classes")
-        return _grad_cam(backbone, images, prompt, scores, classes)
+    if scores is None or classes is None:
+        raise ValueError("gradcam asks what speaks for a class: it needs scores and classes")
+    return _grad_cam(backbone, images, prompt, scores, classes)
+
+
+def attention_maps(
+    kinds: Sequence[str], backbone: VisionLanguageBackbone, images: Tensor, prompt: VisualPrompt | None = None
+) -> dict[str, Saliency]:
+    """Maps of several kinds ("attention", "rollout") from one pass over ``images`` (B, 3, H, W)."""
     attention = image_attention(backbone, images, prompt)
     layout = layout_of(attention[0].shape[-1], num_prefix_tokens(backbone), prompt)
-    values = class_attention(attention) if kind == "attention" else rollout(attention, layout, prompt)
-    return Saliency(*layout.on_patches(values))
+    values = {"attention": class_attention(attention), "rollout": rollout(attention, layout, prompt)}
+    return {kind: Saliency(*layout.on_patches(values[kind])) for kind in kinds}
 
 
 def _grad_cam(
