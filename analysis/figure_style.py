@@ -127,14 +127,15 @@ def panels(count: int, title: str, size: tuple[float, float], columns: int, lege
 
 
 def outer_labels(axes: Sequence[Axes], ticks: bool) -> None:
-    """Keep the axis labels (with ``ticks`` also the tick labels, where panels share them) at the grid's left and bottom."""
+    """Keep the axis labels at the grid's left and bottom; with ``ticks`` also the tick labels, which all panels share."""
     columns = axes[0].get_subplotspec().get_gridspec().ncols
+    last_row = (len(axes) - 1) // columns * columns
     for number, axis in enumerate(axes):
         if number % columns:
             axis.set_ylabel("")
             axis.tick_params(labelleft=not ticks)
-        if number + columns < len(axes):
-            axis.set_xlabel("")
+        if number < last_row:
+            axis.set_xlabel("" if ticks or number + columns < len(axes) else axis.get_xlabel())
             axis.tick_params(labelbottom=not ticks)
 
 

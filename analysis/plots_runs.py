@@ -134,8 +134,7 @@ def reliability_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> P
         images = sum(n for n, _, _ in bins)
         x, y = ([100 * b[k] for b in bins] for k in (1, 2))
         axis.plot([0, 100], [0, 100], "--", color="#777777", lw=0.8)
-        for conf, acc in zip(x, y, strict=True):
-            axis.plot([conf, conf], [conf, acc], color="#D55E00", lw=1)
+        axis.vlines(x, x, y, color="#D55E00", lw=1)
         axis.plot(x, y, "-", color="#0072B2", lw=1)
         axis.scatter(x, y, [8 + 200 * n / images for n, _, _ in bins], color="#0072B2", alpha=0.75, zorder=3)
         known = [e for e in eces if e is not None]

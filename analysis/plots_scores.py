@@ -210,7 +210,7 @@ def modality_cells(runs: Sequence[Run], scope: Scope) -> tuple[dict[str, Scope],
 
 @styled
 def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: str) -> Plot:
-    """A panel per modality, a bar per method, best on top of the first panel; white where runs are missing.
+    """A panel per modality, a bar per method, best on top of the first panel; outlined where runs are missing.
 
     Args:
         runs: of one split and number of shots.
@@ -222,7 +222,7 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
     scopes, cells = modality_cells(runs, scope)
     sign = 1 if scope.scale.higher_is_better else -1
     order = sorted(cells, key=lambda s: sign * np.mean([c.value for c in cells[s] if c.value is not None] or [-sign * 1e9]))
-    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; white: runs missing"
+    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; outlined: runs missing"
     figure, axes = panels(len(scopes), title, (3.1, 0.6 + 0.21 * len(order)), 3)
     rows = []
     for column, (axis, (modality, part)) in enumerate(zip(axes, scopes.items(), strict=True)):
@@ -262,7 +262,7 @@ def radar_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: s
     sign = -1 if scope.scale.higher_is_better else 1
     best = sorted(whole, key=lambda s: (s[0] != cast.highlight, sign * float(np.mean(whole[s]))))[:RADAR_METHODS]
     keys, legend_lines = legend_shape([cast.labels[s] for s in best], 5.6)
-    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}: best {len(best)} of {len(cells)}"
+    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}: {len(best)} of {len(cells)} methods"
     figure, (axis,) = panels(1, title, (5.6, 4.4), 1, legend_lines)
     axis.remove()
     axis = figure.add_subplot(projection="polar")

@@ -30,11 +30,11 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Shift:
-    """One image's map without and with a visual prompt.
+    """One image's map without and with a visual prompt; all shares of mass are of the patches that both have.
 
     Attributes:
         moved: share of the map's mass that lies on other patches with the prompt (0 to 1); ``None`` for a map of zeros.
-        prompt_share: share of the mass that lies on the prompts themselves.
+        prompt_share: what lies on the prompts, of what lies on patches and prompts.
         lesion_area: share of the image that the mask covers; ``None`` without a mask, as the two that follow.
         inside_without, inside_with: share of the mass that lies on the mask; ``None`` for a map of zeros.
     """
@@ -67,7 +67,7 @@ def compare_images(
         plain, prompted = (saliency(kind, trainer.backbone, images, one, trainer.scores, classes) for one in (None, prompt))
         shares = prompted.prompt_share.tolist()
         for index, (path, *grids, share) in enumerate(zip(paths, plain.grid, prompted.grid, shares, strict=True)):
-            found = measure(path, kind, *grids, share, images.shape[-1])
+            found = measure(path, kind, *grids, share, images.shape[-1], overwritten(prompt))
             about = trainer.classnames[int(classes[index])] if kind == "gradcam" else kind
             pictures[index].append(_row(found, about, shown[index], grids))
             numbers[index].append(found)
@@ -89,8 +89,16 @@ def write_pictures(folder: Path, paths: Sequence[Path], pictures: Sequence[list[
         draw(rows, folder / f"{number:04d}_{path.stem}.png", outline=read_mask(masked, size) if masked else None)
 
 
-def measure(image: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_share: float, size: int) -> Shift:
-    """What the prompt did to one image's map (side, side), on its mask where a mask divides it."""
+def measure(
+    image: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_share: float, size: int, overwritten: int = 0
+) -> Shift:
+    """What the prompt did to one image's map (side, side), on its mask where a mask divides it.
+
+    Args:
+        overwritten: the first patches, in whose place the prompts stood: left out of both maps, as otherwise every other
+            patch would gain by their absence alone.
+    """
+    plain = plain.flatten().index_fill(0, torch.arange(overwritten, device=plain.device), 0).view_as(plain)
     moved = _defined(shift(plain[None], prompted[None]))
     masked = mask_path(image)
     mask = read_mask(masked, size) if masked else None
@@ -99,6 +107,11 @@ def measure(image: Path, kind: str, plain: Tensor, prompted: Tensor, prompt_shar
     covered = coverage(mask, plain.shape[-1])
     inside = [_defined(mass_inside(grid[None].cpu(), covered)) for grid in (plain, prompted)]
     return Shift(image, kind, moved, prompt_share, float(mask.float().mean()), *inside)
+
+
+def overwritten(prompt: VisualPrompt) -> int:
+    """How many patches the prompt stands in place of."""
+    return prompt.num_tokens if prompt.placement == "replace" else 0
 
 
 def _defined(value: Tensor) -> float | None:
@@ -189,7 +202,7 @@ def zero_vector_effect(
             for kind in kinds:
                 shares = prompted[kind].prompt_share.tolist()
                 rows = zip(part, plain[kind].grid, prompted[kind].grid, shares, strict=True)
-                found[kind] += [measure(path, kind, *rest, backbone.image_size) for path, *rest in rows]
+                found[kind] += [measure(path, kind, *rest, backbone.image_size, overwritten(prompt)) for path, *rest in rows]
         effects += [effect(key, kind, shifts) for kind, shifts in found.items()]
     return effects
 

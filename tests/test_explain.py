@@ -195,6 +195,9 @@ def test_masks_are_found_beside_the_images(tmp_path) -> None:
     found = measure(image, "rollout", plain, prompted, 0.125, 64)
     assert found.lesion_area == pytest.approx(0.25) and found.inside_without == pytest.approx(0.25)
     assert found.inside_with == pytest.approx(5 / 8) and found.moved == pytest.approx(3 / 8)
+    # with the first patch overwritten, three are left in both maps, none of them on the mask
+    without_first = measure(image, "rollout", plain, prompted * torch.tensor([[0, 1], [1, 1]]), 0.125, 64, overwritten=1)
+    assert (without_first.inside_without, without_first.inside_with, without_first.moved) == (0, 0, 0)
     mask.unlink()
     assert measure(image, "rollout", plain, prompted, 0.125, 64).inside_with is None
 

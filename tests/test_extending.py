@@ -21,7 +21,7 @@ DOC = REPO / "docs" / "EXTENDING.md"
 CLASSES = ("adenocarcinoma", "squamous cell carcinoma", "normal lung")
 COPIED = ("backbones", "configs", "datasets", "scripts", "trainers")
 LINKED = ("analysis", "features", "explain")
-BLOCK = re.compile(r"^```(python|yaml|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|yaml|bash|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -58,8 +58,8 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for language, file, text in blocks():
         if language == "bash":
             subprocess.run(["bash", "-euc", text], cwd=copy, check=True)
-        elif (copy / file).exists():
-            insert(copy / file, text)
+        elif language == "diff":
+            insert(copy / file, text.removeprefix("+"))
         else:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             (copy / file).write_text(text)
@@ -114,5 +114,5 @@ def test_the_documented_names_are_free() -> None:
     """The example is no part of the project, so that it can be followed."""
     assert "ApartCoOp" not in methods()
     for language, file, _ in blocks():
-        assert language == "bash" or file.endswith("__init__.py") or not (REPO / file).exists(), file
-    assert {language for language, *_ in blocks()} == {"python", "yaml", "bash"}
+        assert language == "bash" or (language == "diff") == (REPO / file).exists(), file
+    assert {language for language, *_ in blocks()} == {"python", "yaml", "bash", "diff"}

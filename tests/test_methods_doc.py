@@ -30,7 +30,12 @@ class BiomedCLIPSized(VisionLanguageBackbone):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("logit_scale", torch.zeros(()))
-        self.text_layers = self.visual_layers = [nn.Identity()] * 12
+
+    @property
+    def text_layers(self) -> Sequence[nn.Module]:
+        return [nn.Identity()] * 12
+
+    visual_layers = text_layers
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         return TokenBatch(*torch.ones(2, len(texts), 16, dtype=torch.int64))
