@@ -66,7 +66,8 @@ def confusion_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> Plo
         return None
     title = f"Confusion in % of the true class, {synthetic(runs)}{what}, seeds together"
     classes = max(len(names) for names, _ in found.values())
-    side = min(5.0, max(1.7, 0.9 + 0.3 * classes))
+    few = len(found) <= 4  # then the labels take a larger part of the figure
+    side = min(5.0, max(2.6, 1.8 + 0.3 * classes) if few else max(1.7, 0.9 + 0.3 * classes))
     figure, axes = panels(len(found), title, (side, side), max(1, min(4, int(10 / side))))
     rows = []
     for axis, (series, (names, total)) in zip(axes, found.items(), strict=True):

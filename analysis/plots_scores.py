@@ -223,7 +223,7 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
     sign = 1 if scope.scale.higher_is_better else -1
     order = sorted(cells, key=lambda s: sign * np.mean([c.value for c in cells[s] if c.value is not None] or [-sign * 1e9]))
     title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; outlined: runs missing"
-    figure, axes = panels(len(scopes), title, (3.1, 0.6 + 0.21 * len(order)), 3)
+    figure, axes = panels(len(scopes), title, (3.1, max(1.3, 0.75 + 0.21 * len(order))), 3)
     rows = []
     for column, (axis, (modality, part)) in enumerate(zip(axes, scopes.items(), strict=True)):
         for y, series in enumerate(order):
