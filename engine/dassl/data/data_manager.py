@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 from yacs.config import CfgNode
 
-from dassl.data.datasets import Datum, build_dataset, describe
-from dassl.data.samplers import build_sampler
+from dassl.data.datasets import Datum, build_dataset
+from dassl.data.loader import EpochLoader, scoped_seed
+from dassl.data.samplers import build_sampler, epoch_key
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import UserError, read_image
+from dassl.utils import SettingError, UserError, read_image
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +36,15 @@ def build_data_loader(
     """A loader over ``data_source``; training drops the last incomplete batch when there is a whole one.
 
     Raises:
-        UserError: no images.
+        SettingError: no images, or too few for one batch of the sampler's.
     """
     data_source = data_source or []
     if not data_source:
-        raise UserError(f"no {'training' if is_train else 'evaluation'} images in {cfg.DATASET.NAME}")
+        raise SettingError(f"no {'training' if is_train else 'evaluation'} images in {cfg.DATASET.NAME}")
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
     wrapper = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
     workers = cfg.DATALOADER.NUM_WORKERS
-    return DataLoader(
+    loader = EpochLoader(
         wrapper,
         batch_size=batch_size,
         sampler=sampler,
@@ -56,6 +54,9 @@ def build_data_loader(
         persistent_workers=workers > 0 and is_train,
         generator=torch.Generator().manual_seed(max(cfg.SEED, 0)),  # leaves the global stream to the model
     )
+    if not len(loader):
+        raise SettingError(f"{sampler_type} finds no batch of {batch_size} in {len(data_source)} images: lower BATCH_SIZE")
+    return loader
 
 
 class DataManager:
@@ -75,8 +76,7 @@ class DataManager:
         dataset_wrapper: Callable[..., Dataset[Any]] | None = None,
     ) -> None:
         dataset = build_dataset(cfg)
-        tfm_train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
-        tfm_test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+        tfm_train, tfm_test = _transform(cfg, custom_tfm_train, True), _transform(cfg, custom_tfm_test, False)
 
         def train_loader(source: list[Datum], section: CfgNode) -> DataLoader[Any]:
             return build_data_loader(
@@ -125,27 +125,23 @@ class DataManager:
         return self._lab2cname
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        """Log the dataset's name and sizes."""
-        rows = describe(self.dataset)
+        """Log the dataset's name, domains and sizes."""
+        own = cfg.DATASET
+        rows = [("Dataset", own.NAME), ("Source", own.SOURCE_DOMAINS), ("Target", own.TARGET_DOMAINS)]
+        rows.append(("# classes", f"{self.num_classes:,}"))
+        for part in ("train_x", "train_u", "val", "test"):
+            items = getattr(self.dataset, part)
+            rows.append((f"# {part}", f"{len(items):,}" if items else ""))
+        rows = [(name, str(value)) for name, value in rows if value]
         rule = "---------  " + "-" * max(len(value) for _, value in rows)
         log.info("%s", "\n".join([rule, *(f"{name:<9}  {value}" for name, value in rows), rule]))
 
 
-@contextmanager
-def scoped_seed(key: str) -> Iterator[None]:
-    """Every random source seeded from ``key`` inside, as it was outside."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
-    python, numpy = random.getstate(), np.random.get_state()
-    torch_state = torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.random.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(torch_state)
+def _transform(cfg: CfgNode, custom: Any, is_train: bool) -> Any:
+    if custom is None:
+        return build_transform(cfg, is_train=is_train)
+    log.info("* Using custom transform for %s", "training" if is_train else "testing")
+    return custom
 
 
 class DatasetWrapper(Dataset[dict[str, Any]]):
@@ -154,8 +150,9 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     A view is a function of (cfg.SEED, epoch, image, draw number) alone: not of the worker count, the method, or what
     else was drawn. The epoch lives in shared memory, so that running workers see it change.
 
-    Items: ``label``, ``domain``, ``impath``, ``index``, ``img`` (C, H, W); ``img2`` … with K_TRANSFORMS > 1; ``img0``
-    (the untransformed image, resized) with RETURN_IMG0.
+    Items: ``label``, ``domain``, ``impath``, ``index`` and ``img``, (C, H, W); with K_TRANSFORMS > 1, a list of K of
+    them. With a list of transforms there are ``img2``, ``img3``, … too; with RETURN_IMG0 ``img0``, which is not
+    augmented, only resized. Without a transform ``img`` is the PIL image.
     """
 
     def __init__(
@@ -168,7 +165,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"Cannot augment the image {self.k_tfm} times because transform is None")
         self._seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(31)
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(2, dtype=torch.int64).share_memory_()  # epoch, pass
         mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
         steps = [T.Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
@@ -176,40 +173,47 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         self.to_tensor = T.Compose(steps)
 
     def set_epoch(self, epoch: int) -> None:
-        self._epoch[0] = epoch
+        self._epoch[0], self._epoch[1] = epoch, 0
+
+    def set_pass(self, turn: int) -> None:
+        self._epoch[1] = turn
 
     def __len__(self) -> int:
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        return self.item(idx, int(self._epoch[0]))
+        return self.item(idx, *self._epoch.tolist())
 
-    def item(self, idx: int, epoch: int) -> dict[str, Any]:
-        """Image ``idx`` as ``epoch`` sees it."""
+    def item(self, idx: int, epoch: int, turn: int = 0) -> dict[str, Any]:
+        """Image ``idx`` as ``epoch`` sees it in its first pass over the images, or in pass ``turn``."""
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
         try:
             img0 = read_image(item.impath)
         except OSError as error:
             raise UserError(f"{item.impath} cannot be read as an image: {error}") from error
-        if self.transform is None:
-            return output | {"img": img0}
-        transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-        for number, transform in enumerate(transforms):
-            for draw in range(self.k_tfm):
-                position = number * self.k_tfm + draw
-                output["img" if position == 0 else f"img{position + 1}"] = self._view(transform, img0, self.view_name(idx, epoch, position))
+
+        def views(transform: Callable[[Any], Any], number: int = 0) -> Any:
+            draws = range(number * self.k_tfm, (number + 1) * self.k_tfm)
+            drawn = [self._view(transform, img0, self.view_name(idx, epoch, draw, turn)) for draw in draws]
+            return drawn[0] if self.k_tfm == 1 else drawn
+
+        if isinstance(self.transform, (list, tuple)):
+            for number, transform in enumerate(self.transform):
+                output["img" if number == 0 else f"img{number + 1}"] = views(transform, number)
+        else:
+            output["img"] = img0 if self.transform is None else views(self.transform)
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
 
-    def view_name(self, idx: int, epoch: int, draw: int = 0) -> str:
+    def view_name(self, idx: int, epoch: int, draw: int = 0, turn: int = 0) -> str:
         """Name of the random stream that this view is drawn from; empty where nothing is drawn."""
         if not self.is_train:
             return ""
-        root, path = self.cfg.DATASET.ROOT, self.data_source[idx].impath
+        root, path = os.path.expanduser(self.cfg.DATASET.ROOT), self.data_source[idx].impath
         name = os.path.relpath(path, root).replace(os.sep, "/") if root else path
-        return f"view/{self._seed}/{epoch}/{name}/{draw}"
+        return f"view/{self._seed}/{epoch_key(epoch, turn)}/{name}/{draw}"
 
     @staticmethod
     def _view(transform: Callable[[Any], Any], img0: Any, stream: str) -> Any:

@@ -1,10 +1,13 @@
 """Trainers by name."""
 
+import logging
 from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.utils import Registry
+
+log = logging.getLogger(__name__)
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
@@ -13,6 +16,9 @@ def build_trainer(cfg: CfgNode) -> Any:
     """The trainer ``cfg.TRAINER.NAME``.
 
     Raises:
-        UserError: an unknown name, with the nearest registered one.
+        UnknownNameError: an unknown name, with the nearest registered one.
     """
-    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
+    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if cfg.VERBOSE:
+        log.info("Loading trainer: %s", cfg.TRAINER.NAME)
+    return cls(cfg)

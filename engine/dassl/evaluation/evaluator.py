@@ -12,16 +12,10 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 from yacs.config import CfgNode
 
-from dassl.utils import Registry, write_json
+from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.utils import mkdir_if_missing
 
 log = logging.getLogger(__name__)
-
-EVALUATOR_REGISTRY = Registry("EVALUATOR")
-
-
-def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
-    """The evaluator ``cfg.TEST.EVALUATOR``."""
-    return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)
 
 
 class EvaluatorBase:
@@ -55,19 +49,29 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self.y_true: list[int] = []
-        self.y_pred: list[int] = []
+        self._y_true: list[int] = []
+        self._y_pred: list[int] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add a batch: scores (B, C) and labels (B,)."""
-        self.y_pred.extend(mo.argmax(dim=1).tolist())
-        self.y_true.extend(gt.tolist())
+        self._y_pred.extend(mo.argmax(dim=1).tolist())
+        self._y_true.extend(gt.tolist())
+
+    @property
+    def y_true(self) -> list[int]:
+        """Labels of the images processed so far."""
+        return self._y_true
+
+    @property
+    def y_pred(self) -> list[int]:
+        """Their best-scored classes."""
+        return self._y_pred
 
     @property
     def confusion_matrix(self) -> np.ndarray:
         """(C, C) counts, rows: true labels."""
-        labels = sorted(self._lab2cname) if self._lab2cname else sorted(set(self.y_true) | set(self.y_pred))
-        return confusion_matrix(self.y_true, self.y_pred, labels=labels)
+        labels = sorted(self._lab2cname) if self._lab2cname else sorted(set(self._y_true) | set(self._y_pred))
+        return confusion_matrix(self._y_true, self._y_pred, labels=labels)
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Print and return accuracy, error_rate and macro_f1 (over the classes that occur) in %.
@@ -75,9 +79,9 @@ class Classification(EvaluatorBase):
         Raises:
             ValueError: nothing was processed.
         """
-        if not self.y_true:
+        if not self._y_true:
             raise ValueError("nothing to evaluate: no batch was processed")
-        y_true, y_pred = np.asarray(self.y_true), np.asarray(self.y_pred)
+        y_true, y_pred = np.asarray(self._y_true), np.asarray(self._y_pred)
         total, correct = len(y_true), int((y_true == y_pred).sum())
         accuracy = 100.0 * correct / total
         macro_f1 = 100.0 * float(f1_score(y_true, y_pred, average="macro", labels=np.unique(y_true), zero_division=0))
@@ -93,16 +97,22 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class()
         if self.cfg.TEST.COMPUTE_CMAT:
-            path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.json")
-            write_json(self.confusion_matrix.tolist(), path)
-            log.info("Confusion matrix is saved to %s", path)
+            self._save_confusion_matrix()
         return results
+
+    def _save_confusion_matrix(self) -> None:
+        """Shares of the classes that were predicted for each true class, as a tensor (upstream: a NumPy array)."""
+        counts = torch.from_numpy(self.confusion_matrix).double()
+        path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        mkdir_if_missing(self.cfg.OUTPUT_DIR)
+        torch.save(counts / counts.sum(1, keepdim=True).clamp(min=1), path)
+        log.info("Confusion matrix is saved to %s", path)
 
     def _per_class(self) -> float:
         log.info("=> per-class result")
         accuracies = []
-        for label in sorted(set(self.y_true)):
-            hits = [pred == label for true, pred in zip(self.y_true, self.y_pred, strict=True) if true == label]
+        for label in sorted(set(self._y_true)):
+            hits = [pred == label for true, pred in zip(self._y_true, self._y_pred, strict=True) if true == label]
             accuracies.append(100.0 * sum(hits) / len(hits))
             name = self._lab2cname[label] if self._lab2cname else label
             log.info(

@@ -1,6 +1,15 @@
-"""Backbones and heads for trainers that build a plain network."""
+"""Backbones, heads and networks by name."""
 
 from dassl.modeling.backbone import BACKBONE_REGISTRY, Backbone, build_backbone
 from dassl.modeling.head import HEAD_REGISTRY, build_head
+from dassl.modeling.network import NETWORK_REGISTRY, build_network
 
-__all__ = ["BACKBONE_REGISTRY", "HEAD_REGISTRY", "Backbone", "build_backbone", "build_head"]
+__all__ = [
+    "BACKBONE_REGISTRY",
+    "HEAD_REGISTRY",
+    "NETWORK_REGISTRY",
+    "Backbone",
+    "build_backbone",
+    "build_head",
+    "build_network",
+]

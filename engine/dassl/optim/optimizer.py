@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import check_availability
 
-AVAI_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
 
 def build_optimizer(
@@ -24,7 +24,7 @@ def build_optimizer(
     Layer-wise learning rates: pass ``param_groups`` with an ``lr`` of their own.
 
     Raises:
-        UserError: an unknown name.
+        UnknownNameError: an unknown name.
         TypeError: staged learning rates without a module.
     """
     check_availability(optim_cfg.NAME, AVAI_OPTIMS)
@@ -60,7 +60,8 @@ def _makers(cfg: CfgNode) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
         "adam": lambda p: torch.optim.Adam(p, **adam),
         "amsgrad": lambda p: torch.optim.Adam(p, **adam, amsgrad=True),
         "adamw": lambda p: torch.optim.AdamW(p, **adam),
-        "radam": lambda p: torch.optim.RAdam(p, **adam),
+        # as its authors wrote it, RAdam decays the weights apart from the gradient
+        "radam": lambda p: torch.optim.RAdam(p, **adam, decoupled_weight_decay=True),
         "sgd": lambda p: torch.optim.SGD(p, **common, **sgd),
         "rmsprop": lambda p: torch.optim.RMSprop(p, **common, momentum=cfg.MOMENTUM, alpha=cfg.RMSPROP_ALPHA),
     }

@@ -1,34 +1,40 @@
 """Logging, files, checkpoints, meters, registries."""
 
+from dassl.utils.errors import MissingFileError, NotFiniteError, SettingError, UnknownNameError, UserError, nearest
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry, UserError, check_availability, nearest
+from dassl.utils.registry import Registry
 from dassl.utils.tools import (
     atomic,
+    check_availability,
     check_isfile,
     collect_env_info,
+    download_url,
     format_eta,
+    get_most_similar_str_to_a_from_b,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,
     read_json,
     set_random_seed,
+    tolist_if_not,
     write_json,
 )
 from dassl.utils.torchtools import (
     adjust_learning_rate,
     count_num_param,
     init_network_weights,
+    last_checkpoint,
     load_checkpoint,
     load_pretrained_weights,
     open_all_layers,
     open_specified_layers,
+    restore,
     resume_from_checkpoint,
     rng_state,
     save_checkpoint,
     set_bn_to_eval,
     set_rng_state,
-    tolist_if_not,
     transfer_weights,
 )
 
@@ -36,7 +42,11 @@ __all__ = [
     "AverageMeter",
     "Logger",
     "MetricMeter",
+    "MissingFileError",
+    "NotFiniteError",
     "Registry",
+    "SettingError",
+    "UnknownNameError",
     "UserError",
     "adjust_learning_rate",
     "atomic",
@@ -44,8 +54,11 @@ __all__ = [
     "check_isfile",
     "collect_env_info",
     "count_num_param",
+    "download_url",
     "format_eta",
+    "get_most_similar_str_to_a_from_b",
     "init_network_weights",
+    "last_checkpoint",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",
@@ -55,6 +68,7 @@ __all__ = [
     "open_specified_layers",
     "read_image",
     "read_json",
+    "restore",
     "resume_from_checkpoint",
     "rng_state",
     "save_checkpoint",

@@ -43,6 +43,12 @@ class Logger:
     def fileno(self) -> int:
         return self.console.fileno()
 
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
@@ -59,6 +65,19 @@ class _Stdout(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stdout
         super().emit(record)
+
+
+class _Unconfigured(logging.StreamHandler):
+    """Shows the package's records in programs that set up no logging, where upstream prints: on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            self.stream = sys.stderr
+            super().emit(record)
+
+
+logging.getLogger("dassl").addHandler(_Unconfigured())
+logging.getLogger("dassl").setLevel(logging.INFO)
 
 
 def setup_logger(output: str | None = None) -> None:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-
-class UserError(Exception):
-    """A mistake of the user's: one line that says what was wrong, where, what to do. Entry points print it alone."""
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """``' Did you mean "x"?'`` for the choice most like ``name``; empty when none is alike."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f' Did you mean "{by_lower[close[0]]}"?' if close else ""
+from dassl.utils.errors import UnknownNameError, nearest
 
 
 class Registry:
@@ -39,28 +29,21 @@ class Registry:
             KeyError: the name is taken and ``force`` is not set.
         """
         if obj is None:
-
-            def decorate(target: Any) -> Any:
-                self._add(target.__name__, target, force)
-                return target
-
-            return decorate
-        self._add(obj.__name__, obj, force)
-        return obj
-
-    def _add(self, name: str, obj: Any, force: bool) -> None:
+            return lambda target: self.register(target, force)
+        name = obj.__name__
         if name in self._obj_map and not force:
             raise KeyError(f'An object named "{name}" was already registered in "{self._name}" registry')
         self._obj_map[name] = obj
+        return obj
 
     def get(self, name: str) -> Callable[..., Any]:
         """The object registered as ``name``.
 
         Raises:
-            UserError: unknown name, with the nearest registered one.
+            UnknownNameError: unknown name, with the nearest registered one.
         """
         if name not in self._obj_map:
-            raise UserError(
+            raise UnknownNameError(
                 f'"{name}" is not in the {self._name} registry.{nearest(name, self._obj_map)} '
                 f"Valid: {', '.join(sorted(self._obj_map)) or 'none'}"
             )
@@ -68,10 +51,3 @@ class Registry:
 
     def registered_names(self) -> list[str]:
         return list(self._obj_map)
-
-
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise a :class:`UserError` when ``requested`` is not among ``available``."""
-    available = list(available)
-    if requested not in available:
-        raise UserError(f'"{requested}" is unknown.{nearest(requested, available)} Valid: {", ".join(available)}')

@@ -9,14 +9,20 @@ import platform
 import random
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterable
 from datetime import timedelta
+from difflib import SequenceMatcher
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.request import urlretrieve
 
 import numpy as np
 import PIL.Image
 import torch
+
+from dassl.utils.errors import UnknownNameError, nearest
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -29,10 +35,10 @@ def mkdir_if_missing(dirname: str) -> None:
 
 
 def check_isfile(fpath: str) -> bool:
-    """Whether ``fpath`` is a file; says so on standard output when it is not."""
+    """Whether ``fpath`` is a file; warns when it is not."""
     found = os.path.isfile(fpath)
     if not found:
-        print(f'No file found at "{fpath}"')
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
     return found
 
 
@@ -111,3 +117,26 @@ def collect_env_info() -> str:
 def format_eta(seconds: float) -> str:
     """``h:mm:ss``."""
     return str(timedelta(seconds=int(seconds)))
+
+
+def download_url(url: str, dst: str) -> None:
+    """Fetch ``url`` into the file ``dst``: whole or not at all."""
+    with atomic(dst) as temporary:
+        urlretrieve(url, temporary)
+
+
+def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
+    """The string of ``b`` most like ``a``, the later of two that are equally like it; ``None`` if ``b`` is empty."""
+    return max(reversed(list(b)), key=lambda candidate: SequenceMatcher(None, a, candidate).ratio(), default=None)
+
+
+def check_availability(requested: str, available: Iterable[str]) -> None:
+    """Raise an :class:`UnknownNameError` when ``requested`` is not among ``available``."""
+    available = list(available)
+    if requested not in available:
+        raise UnknownNameError(f'"{requested}" is unknown.{nearest(requested, available)} Valid: {", ".join(available)}')
+
+
+def tolist_if_not(x: Any) -> list[Any]:
+    """``x`` itself when it is a list, else a list of it."""
+    return x if isinstance(x, list) else [x]

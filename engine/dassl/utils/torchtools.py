@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from dassl.utils.registry import UserError
+from dassl.utils.errors import MissingFileError, UserError
 from dassl.utils.tools import atomic, mkdir_if_missing
 
 log = logging.getLogger(__name__)
+
+# What reading a damaged file can raise, depending on PyTorch's version and on where the damage is
+DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(pickle.UnpicklingError, struct.error),
+)
 
 
 def rng_state() -> dict[str, Any]:
@@ -54,64 +61,97 @@ def save_checkpoint(
     Args:
         state: has ``state_dict``, ``epoch`` and, for resuming, ``optimizer``, ``scheduler``, ``val_result``.
         is_best: also keep it as ``model-best.pth.tar``.
+        remove_module_from_keys: drop ``nn.DataParallel``'s prefix from the names of the tensors.
     """
     mkdir_if_missing(save_dir)
     if remove_module_from_keys:
         weights = state["state_dict"]
         state["state_dict"] = OrderedDict((key.removeprefix("module."), value) for key, value in weights.items())
     path = os.path.join(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
-    with atomic(path) as temporary:
-        torch.save(state, temporary)
-    if not model_name:  # a run is resumed from its last epoch, not from a model kept for another reason
-        with atomic(os.path.join(save_dir, "checkpoint")) as temporary, open(temporary, "w") as file:
-            file.write(f"{os.path.basename(path)}\n")
+    _save(state, path)
+    with atomic(os.path.join(save_dir, "checkpoint")) as temporary, open(temporary, "w") as file:
+        file.write(f"{os.path.basename(path)}\n")  # what a run is resumed from: whatever was saved last
     log.info("Checkpoint saved to %s", path)
     if is_best:
         best = os.path.join(save_dir, "model-best.pth.tar")
-        with atomic(best) as temporary:
-            torch.save(state, temporary)
+        _save(state, best)
         log.info('Best checkpoint saved to "%s"', best)
     return path
+
+
+def _save(state: dict[str, Any], path: str) -> None:
+    with atomic(path) as temporary:
+        torch.save(plain(state), temporary)
+
+
+def plain(value: Any) -> Any:
+    """``value`` with NumPy's scalars as Python's, which a checkpoint may hold, in nested dictionaries and lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, plain(item)) for key, item in value.items())
+    return type(value)(plain(item) for item in value) if type(value) in (list, tuple) else value
 
 
 def load_checkpoint(fpath: str) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; nothing in it is ever executed.
 
     Raises:
-        UserError: no such file, damaged, or holding pickled objects.
+        MissingFileError: no such file.
+        UserError: damaged, or holding pickled objects.
     """
     if not fpath or not os.path.exists(fpath):
-        raise UserError(f'no checkpoint file "{fpath}"')
+        raise MissingFileError(f'no checkpoint file "{fpath}"')
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{fpath} is damaged or holds more than tensors and plain values: {reason}") from error
 
 
-def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> int:
-    """Load the checkpoint that ``fdir/checkpoint`` names into model, optimizer and scheduler.
+def last_checkpoint(fdir: str) -> str:
+    """Path of the checkpoint that ``fdir/checkpoint`` names.
 
-    Returns:
-        The number of finished epochs.
+    Raises:
+        MissingFileError: nothing was saved there.
     """
-    with open(os.path.join(fdir, "checkpoint")) as file:
-        fpath = os.path.join(fdir, file.readlines()[0].strip("\n"))
+    pointer = os.path.join(fdir, "checkpoint")
+    if not os.path.exists(pointer):
+        raise MissingFileError(f'no model was saved in "{fdir}"')
+    with open(pointer) as file:
+        return os.path.join(fdir, file.readline().strip())
+
+
+def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> int:
+    """Load the last checkpoint of ``fdir`` as :func:`restore` does; returns the number of finished epochs."""
+    return int(restore(fdir, model, optimizer, scheduler)["epoch"])
+
+
+def restore(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> dict[str, Any]:
+    """Load the last checkpoint of ``fdir`` into model, optimizer, scheduler and the random sources; returns it."""
+    fpath = last_checkpoint(fdir)
     log.info('Loading checkpoint from "%s"', fpath)
     state = load_checkpoint(fpath)
     model.load_state_dict(state["state_dict"])
+    log.info("Loaded model weights")
     if optimizer is not None and state.get("optimizer") is not None:
         optimizer.load_state_dict(state["optimizer"])
+        log.info("Loaded optimizer")
     if scheduler is not None and state.get("scheduler") is not None:
         scheduler.load_state_dict(state["scheduler"])
+        log.info("Loaded scheduler")
     if state.get("rng") is not None:
         set_rng_state(state["rng"])
     log.info("Previous epoch: %s", state["epoch"])
-    return int(state["epoch"])
+    return state
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Load the tensors whose name and shape fit; says which were left out."""
+    """Load the tensors whose name and shape fit; says which were left out.
+
+    Raises:
+        UserError: no tensor fits (upstream warns, and trains on the model's random weights).
+    """
     state = load_checkpoint(weight_path)
     weights = state.get("state_dict", state)
     own = model.state_dict()
@@ -126,15 +166,29 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
         raise UserError(f'no tensor in "{weight_path}" fits the model')
     own.update(matched)
     model.load_state_dict(own)
-    log.info('Loaded %d tensors from "%s"', len(matched), weight_path)
+    log.info("Successfully loaded pretrained weights from %s", weight_path)
     if discarded:
-        log.warning("Left out, as name or shape does not fit: %s", discarded)
+        log.info("Layers discarded due to unmatched keys or size: %s", discarded)
 
 
-def adjust_learning_rate(optimizer: Any, base_lr: float, epoch: int, stepsize: int = 20, gamma: float = 0.1) -> None:
-    """Set ``base_lr * gamma ** (epoch // stepsize)`` in every parameter group."""
+def adjust_learning_rate(
+    optimizer: Any,
+    base_lr: float,
+    epoch: int,
+    stepsize: int = 20,
+    gamma: float = 0.1,
+    linear_decay: bool = False,
+    final_lr: float = 0,
+    max_epoch: int = 100,
+) -> None:
+    """Set ``base_lr * gamma ** (epoch // stepsize)`` in every parameter group.
+
+    With ``linear_decay``, the point that lies ``epoch / max_epoch`` of the way from ``base_lr`` to ``final_lr``.
+    """
+    done = epoch / max_epoch
+    rate = done * final_lr + (1 - done) * base_lr if linear_decay else base_lr * gamma ** (epoch // stepsize)
     for group in optimizer.param_groups:
-        group["lr"] = base_lr * gamma ** (epoch // stepsize)
+        group["lr"] = rate
 
 
 def set_bn_to_eval(module: nn.Module) -> None:
@@ -154,6 +208,7 @@ def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> Non
     Raises:
         AttributeError: no such child.
     """
+    model = model.module if isinstance(model, nn.DataParallel) else model
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     for name in names:
         if not hasattr(model, name):
@@ -168,10 +223,8 @@ def count_num_param(model: nn.Module | None = None, params: Any = None) -> int:
         return sum(parameter.numel() for parameter in model.parameters())
     if params is None:
         raise ValueError("model and params must provide at least one")
-    total = 0
-    for item in params:
-        total += sum(p.numel() for p in item["params"]) if isinstance(item, dict) else item.numel()
-    return total
+    groups = [item["params"] if isinstance(item, dict) else item for item in params]
+    return sum(one.numel() for group in groups for one in ([group] if isinstance(group, torch.Tensor) else group))
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
@@ -189,7 +242,7 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
             draw[init_type](module.weight.data)
             if module.bias is not None:
                 nn.init.constant_(module.bias.data, 0.0)
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+        elif isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:  # batch and instance norms
             nn.init.constant_(module.weight.data, 1.0)
             nn.init.constant_(module.bias.data, 0.0)
 
@@ -197,8 +250,3 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
 def transfer_weights(source: nn.Module, target: nn.Module) -> None:
     """Copy all weights of ``source`` into ``target``."""
     target.load_state_dict(source.state_dict())
-
-
-def tolist_if_not(x: Any) -> list[Any]:
-    """``x`` itself when it is a list, else a list of it."""
-    return x if isinstance(x, list) else [x]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from dassl.utils import UserError
+from dassl.utils import SettingError, UserError, check_availability, download_url
+
+log = logging.getLogger(__name__)
 
 
 class Datum:
@@ -103,21 +106,33 @@ class DatasetBase:
         return mapping, [mapping[label] for label in sorted(mapping)]
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        """Raise a :class:`UserError` for a domain that this dataset does not have."""
-        for domain in (*source_domains, *target_domains):
-            if domain not in self.domains:
-                raise UserError(f'domain "{domain}" is none of {list(self.domains)}')
+        """Check that both name domains, and only domains of this dataset.
+
+        Raises:
+            SettingError: no source or no target domain.
+            UnknownNameError: a domain that this dataset does not have.
+        """
+        for kind, domains in (("source", source_domains), ("target", target_domains)):
+            if not domains:
+                raise SettingError(f"{type(self).__name__} needs one {kind} domain at least")
+            self.is_input_domain_valid(domains)
+
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
+        """Raise an :class:`UnknownNameError` for a domain that this dataset does not have."""
+        for domain in input_domains:
+            check_availability(domain, self.domains)
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
-    ) -> list[Datum] | list[list[Datum]]:
+    ) -> list[Datum] | list[list[Datum]] | tuple[list[Datum], ...]:
         """Draw ``num_shots`` images per label from each source with ``random.sample``, labels in order of appearance.
 
         A label with fewer images gives all it has, or is drawn from with replacement when ``repeat`` is set.
         ``num_shots < 1`` returns the sources unchanged.
         """
         if num_shots < 1:
-            return data_sources[0] if len(data_sources) == 1 else list(data_sources)
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        log.info("Creating a %d-shot dataset", num_shots)
         output = []
         for source in data_sources:
             drawn: list[Datum] = []
@@ -149,9 +164,8 @@ class DatasetBase:
         Raises:
             UserError: gdown is not installed, or the download failed.
         """
-        import shutil
-
-        os.makedirs(os.path.dirname(dst) or ".", exist_ok=True)
+        folder = os.path.dirname(dst) or "."
+        os.makedirs(folder, exist_ok=True)
         if from_gdrive:
             try:
                 import gdown
@@ -159,19 +173,9 @@ class DatasetBase:
                 raise UserError("downloading from Google Drive needs gdown: pip install gdown") from error
             gdown.download(url, dst, quiet=False)
         else:
-            from urllib.request import urlretrieve
-
-            urlretrieve(url, dst)
+            download_url(url, dst)
         if not os.path.isfile(dst):
             raise UserError(f"{url} could not be downloaded to {dst}")
-        shutil.unpack_archive(dst, os.path.dirname(dst) or ".")
-
-
-def describe(dataset: Any) -> list[tuple[str, str]]:
-    """Rows of the table that the data manager prints."""
-    rows = [("Dataset", type(dataset).__name__), ("# classes", f"{dataset.num_classes:,}")]
-    for name in ("train_x", "train_u", "val", "test"):
-        items = getattr(dataset, name)
-        if items:
-            rows.append((f"# {name}", f"{len(items):,}"))
-    return rows
+        log.info("Extracting file ...")
+        shutil.unpack_archive(dst, folder)
+        log.info("File extracted to %s", folder)

@@ -1,5 +1,6 @@
 """Image transforms."""
 
+from dassl.data.transforms.randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 from dassl.data.transforms.transforms import (
     INTERPOLATION_MODES,
     Cutout,
@@ -14,6 +15,9 @@ __all__ = [
     "Cutout",
     "GaussianNoise",
     "InstanceNormalization",
+    "RandAugment",
+    "RandAugment2",
+    "RandAugmentFixMatch",
     "Random2DTranslation",
     "build_transform",
 ]

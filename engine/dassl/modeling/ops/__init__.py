@@ -1,0 +1,1 @@
+"""Small operations that methods share."""
