@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
-from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, load_checkpoint
-from datasets.facts import DatasetFacts, facts_of
-from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root
 from trainers.checkpoints import LEARNER, find_checkpoint, stored_tensors, take_over
 from trainers.evaluation import ClassificationPerImage
+from trainers.frozen_towers import FrozenTowers, unit
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +26,7 @@ FEATURE_MODES = ("store", "direct")
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
 
 
-def unit(features: Tensor) -> Tensor:
-    """L2-normalised along the last dimension."""
-    return F.normalize(features, dim=-1)
-
-
-class VLTrainer(TrainerX):
+class VLTrainer(FrozenTowers):
     """Base of every method. A method file gives ``section``, ``defaults``, ``build_learner`` and two arithmetic parts:
 
     * ``loss_terms(images, labels) -> (terms, logits)``: the weighted loss terms by name; their sum is minimised.
@@ -44,23 +35,11 @@ class VLTrainer(TrainerX):
     Only the learner's own parameters are registered with Dassl, so a checkpoint is kilobytes.
     """
 
-    section: str  # the method's part of the config: cfg.TRAINER.<section>
     learns: bool = True
     transfers: bool = True  # whether what is learned fits classes that it never saw
     uses_optimizer: bool = True  # whether OPTIM.*, TRAIN.* and DATALOADER.TRAIN_X.* decide what is learned
     writes_visual_prompts: bool = False
-    frozen_images: bool = True  # whether an image's features stay the same throughout training
     text_sees_image: bool = False  # whether the class features differ from image to image
-
-    def __init__(self, cfg: CfgNode, facts: DatasetFacts | None = None) -> None:
-        """
-        Args:
-            facts: of a dataset whose images are not at hand. Then there is nothing to train or test on: ``load_model``
-                and ``model_inference`` are what such a trainer is built for.
-        """
-        self.facts = facts
-        self.has_images = facts is None
-        super().__init__(cfg)
 
     # -- configuration ------------------------------------------------------------------------------------
 
@@ -89,11 +68,6 @@ class VLTrainer(TrainerX):
             said.append("the backbone's weights are random (MODEL.BACKBONE.PRETRAINED False)")
         return said
 
-    @property
-    def own(self) -> CfgNode:
-        """This method's section of the config."""
-        return self.cfg.TRAINER[self.section]
-
     def check_cfg(self, cfg: CfgNode) -> None:
         if self.has_images and not issubclass(EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR), ClassificationPerImage):
             raise UserError(f"TEST.EVALUATOR is {cfg.TEST.EVALUATOR}, must be ClassificationPerImage or built on it")
@@ -107,62 +81,12 @@ class VLTrainer(TrainerX):
 
     # -- building -----------------------------------------------------------------------------------------
 
-    def build_data_loader(self) -> None:
-        """Load the backbone before the data: it knows the image size, and a missing one is told at once."""
-        bb = self.cfg.MODEL.BACKBONE
-        self.backbone: VisionLanguageBackbone = build_backbone(bb.NAME, bb.PATH, bb.PRETRAINED, self.device)
-        size = self.backbone.image_size
-        if tuple(self.cfg.INPUT.SIZE) != (size, size):
-            log.info("INPUT.SIZE is %s, as %s takes it", (size, size), self.backbone.name)
-        self.cfg.defrost()
-        self.cfg.INPUT.SIZE = (size, size)
-        if self.has_images:
-            self.build_loaders()
-            self.facts = facts_of(self.dm.dataset, self.cfg.DATASET.NAME)
-        else:
-            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-            self.lab2cname = dict(enumerate(self.facts.classnames))
-            self.num_classes, self.num_source_domains = len(self.lab2cname), 0
-        self.cfg.DATASET.RUN_CLASSNAMES = list(self.facts.classnames)  # into config.yaml: a run is usable without its data
-        self.cfg.freeze()
-
-    def build_loaders(self) -> None:
-        """The dataset and its loaders: of features in place of images, where those are frozen and FEATURES.MODE is store."""
-        super().build_data_loader()
-        if not self.frozen_images:
-            return
-        features, stored = self.cfg.FEATURES, self.cfg.FEATURES.MODE == "store"
-        root = Path(features.ROOT).expanduser() if features.ROOT else default_root()
-        self.encoder = Encoder(
-            self.encode,
-            self.cfg.DATALOADER.TEST.BATCH_SIZE,
-            self.cfg.DATALOADER.NUM_WORKERS,
-            root if stored else None,
-            self.about_features,
-        )
-        self.store = build_store(self.cfg, self.dm, self.encoder)
-        if stored:
-            self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
-            self.test_loader = StoredLoader(self.test_loader, self.encoder)
-            self.val_loader = StoredLoader(self.val_loader, self.encoder) if self.val_loader is not None else None
-
-    def about_features(self) -> dict[str, Any]:
-        """What decides an image's features, besides the image and its transform."""
-        prompt = self.visual_prompt()
-        return {
-            "kind": "image",
-            "backbone": self.backbone.name,
-            "weights": self.backbone.fingerprint(),
-            "visual_prompt": prompt.describe() if prompt is not None else "",
-            "precision": self.own.get("PREC", "fp32"),
-            "device": self.device.type,
-        }
-
     def build_model(self) -> None:
         self.classnames: list[str] = list(self.facts.classnames)
         self.logit_scale = self.backbone.logit_scale.exp()
         self.backbone.set_text_dropout(False)
         self._text_features: Tensor | None = None
+        self._losses = torch.zeros((), device=self.device)  # this epoch's sum: once it is not finite, it stays so
         if self.has_images:
             self.build_teacher(self.classnames)
         learner = self.build_learner(self.classnames)
@@ -195,14 +119,6 @@ class VLTrainer(TrainerX):
         """Weighted loss terms by name, and logits (B, C)."""
         raise NotImplementedError
 
-    def precision(self) -> AbstractContextManager[Any]:
-        """The autocast of TRAINER.<section>.PREC ("amp" and "fp16" mean float16 on a GPU, bfloat16 on a CPU)."""
-        chosen = self.own.get("PREC", "fp32")
-        if chosen == "fp32":
-            return nullcontext()
-        half = torch.float16 if chosen != "bf16" and self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=half)
-
     def set_model_mode(self, mode: str = "train", names: Any = None) -> None:
         super().set_model_mode(mode, names)
         training = mode == "train"
@@ -212,30 +128,23 @@ class VLTrainer(TrainerX):
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """One step; what it reports stays on the device until somebody reads it."""
         images, labels = self.parse_batch_train(batch)
         with self.precision():
             terms, logits = self.loss_terms(images, labels)
         loss = self.update(terms)
-        summary = {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        summary = {"loss": loss.detach(), "acc": compute_accuracy(logits, labels)[0][0]}
         if len(terms) > 1:
-            summary |= {f"loss_{name}": term.item() for name, term in terms.items()}
+            summary |= {f"loss_{name}": term.detach() for name, term in terms.items()}
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return summary
 
     def update(self, terms: dict[str, Tensor]) -> Tensor:
-        """One optimiser step on the sum of the terms, which is returned.
-
-        Raises:
-            UserError: a sum that is not finite.
-        """
+        """One optimiser step on the sum of the terms, which is returned."""
         loss = torch.stack([term.float() for term in terms.values()]).sum()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} in epoch {self.epoch + 1}: lower OPTIM.LR, "
-                f"or train with TRAINER.{self.section}.PREC fp32 or bf16"
-            )
+        self._losses = self._losses + loss.detach()
         self.optim.zero_grad()
         self.backward(loss, terms)
         if self.scaler is None:
@@ -244,6 +153,23 @@ class VLTrainer(TrainerX):
             self.scaler.step(self.optim)
             self.scaler.update()
         return loss
+
+    def before_epoch(self) -> None:
+        super().before_epoch()
+        self._losses = torch.zeros_like(self._losses)
+
+    def check_finite(self) -> None:
+        """Once per epoch, before anything is saved: a look at every loss would make the device wait at every step.
+
+        Raises:
+            UserError: a loss that was infinite or NaN.
+        """
+        total = self._losses.item()
+        if not math.isfinite(total):
+            raise UserError(
+                f"the loss is {total} in epoch {self.epoch + 1}: lower OPTIM.LR, "
+                f"or train with TRAINER.{self.section}.PREC fp32 or bf16"
+            )
 
     def backward(self, loss: Tensor, terms: dict[str, Tensor]) -> None:
         """Fill the learner's gradients from ``loss``, the sum of ``terms``, times the GradScaler's factor."""
@@ -255,6 +181,7 @@ class VLTrainer(TrainerX):
 
     def after_epoch(self) -> None:
         """Keep one checkpoint of the last whole epoch, so that a killed run goes on where it was."""
+        self.check_finite()
         super().after_epoch()
         every = self.cfg.TRAIN.CHECKPOINT_FREQ
         done = self.epoch + 1
@@ -281,19 +208,6 @@ class VLTrainer(TrainerX):
     def encode_classes(self) -> Tensor:
         """(C, D) class features of the learned prompts, not normalised."""
         raise NotImplementedError
-
-    def visual_prompt(self) -> VisualPrompt | None:
-        """What the method puts among the patches of an image."""
-        return None
-
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) on any device -> (B, D) float32 features of the frozen image tower, not normalised."""
-        with torch.no_grad(), self.precision():
-            return self.backbone.encode_image(images.to(self.device), self.visual_prompt()).float()
-
-    def image_features(self, images: Tensor) -> Tensor:
-        """(B, D) normalised features of images (B, 3, H, W), or of stored features (B, D); without gradients."""
-        return unit(images if images.ndim == 2 else self.encode(images))
 
     def scores(self, features: Tensor) -> Tensor:
         """Normalised image features (B, D) -> logits (B, C)."""

@@ -21,41 +21,58 @@ class _EpochLoop(SimpleTrainer):
     """What both kinds share: meters, printing, TensorBoard."""
 
     def report(self, losses: MetricMeter, timers: tuple[AverageMeter, AverageMeter]) -> None:
-        """Log the step's line at PRINT_FREQ (and every step of an epoch shorter than that)."""
+        """Log the step's line."""
         batch_time, data_time = timers
+        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+        log.info(
+            "epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
+            self.epoch + 1,
+            self.max_epoch,
+            self.batch_idx + 1,
+            self.num_batches,
+            batch_time.val,
+            batch_time.avg,
+            data_time.val,
+            data_time.avg,
+            str(losses),
+            self.get_current_lr(),
+            format_eta(batch_time.avg * left),
+        )
+
+    def is_reported(self) -> bool:
+        """Whether the step has a line in the log: every PRINT_FREQ-th, and all of an epoch shorter than that."""
         frequency = self.cfg.TRAIN.PRINT_FREQ
-        if (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency:
-            left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
-            log.info(
-                "epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
-                self.epoch + 1,
-                self.max_epoch,
-                self.batch_idx + 1,
-                self.num_batches,
-                batch_time.val,
-                batch_time.avg,
-                data_time.val,
-                data_time.avg,
-                str(losses),
-                self.get_current_lr(),
-                format_eta(batch_time.avg * left),
-            )
-        step = self.epoch * self.num_batches + self.batch_idx
-        for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, step)
-        self.write_scalar("train/lr", self.get_current_lr(), step)
+        return (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency
+
+    def read(self, waiting: list[tuple[int, dict[str, Any] | None, float]], losses: MetricMeter) -> None:
+        """Add the summaries of some steps to the meters and to TensorBoard's file; from now on their tensors are known."""
+        for step, summary, rate in waiting:
+            losses.update(summary)
+            for name in summary or ():
+                self.write_scalar(f"train/{name}", losses.meters[name].avg, step)
+            self.write_scalar("train/lr", rate, step)
+        waiting.clear()
 
     def steps(self, batches: Iterator[Any]) -> None:
-        """Run ``forward_backward`` on each of ``num_batches`` batches."""
+        """Run ``forward_backward`` on each of ``num_batches`` batches.
+
+        What a step reports may be tensors, and is read when a line is due and at the end: to read a tensor is to wait
+        for the device, which at every step would leave a GPU idle.
+        """
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        waiting: list[tuple[int, dict[str, Any] | None, float]] = []
         end = time.time()
         for self.batch_idx, batch in zip(range(self.num_batches), batches, strict=False):
             data_time.update(time.time() - end)
-            losses.update(self.train_step(batch))
+            summary = self.train_step(batch)
+            waiting.append((self.epoch * self.num_batches + self.batch_idx, summary, self.get_current_lr()))
             batch_time.update(time.time() - end)
-            self.report(losses, (batch_time, data_time))
+            if self.is_reported():
+                self.read(waiting, losses)
+                self.report(losses, (batch_time, data_time))
             end = time.time()
+        self.read(waiting, losses)
 
     def train_step(self, batch: Any) -> dict[str, float] | None:
         return self.forward_backward(batch)

@@ -1,0 +1,123 @@
+"""A trainer's frozen tower: which backbone, which data, and the features of its images, from disk where they are."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from yacs.config import CfgNode
+
+from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
+from dassl.engine import TrainerX
+from datasets.facts import DatasetFacts, facts_of
+from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root
+
+log = logging.getLogger(__name__)
+
+
+def unit(features: Tensor) -> Tensor:
+    """L2-normalised along the last dimension."""
+    return F.normalize(features, dim=-1)
+
+
+class FrozenTowers(TrainerX):
+    """Loads the backbone, then the data; images become features here, and only here."""
+
+    section: str  # the method's part of the config: cfg.TRAINER.<section>
+    frozen_images: bool = True  # whether an image's features stay the same throughout training
+
+    def __init__(self, cfg: CfgNode, facts: DatasetFacts | None = None) -> None:
+        """
+        Args:
+            facts: of a dataset whose images are not at hand. Then there is nothing to train or test on: ``load_model``
+                and ``model_inference`` are what such a trainer is built for.
+        """
+        self.facts = facts
+        self.has_images = facts is None
+        super().__init__(cfg)
+
+    @property
+    def own(self) -> CfgNode:
+        """This method's section of the config."""
+        return self.cfg.TRAINER[self.section]
+
+    # -- building -----------------------------------------------------------------------------------------
+
+    def build_data_loader(self) -> None:
+        """Load the backbone before the data: it knows the image size, and a missing one is told at once."""
+        bb = self.cfg.MODEL.BACKBONE
+        self.backbone: VisionLanguageBackbone = build_backbone(bb.NAME, bb.PATH, bb.PRETRAINED, self.device)
+        size = self.backbone.image_size
+        if tuple(self.cfg.INPUT.SIZE) != (size, size):
+            log.info("INPUT.SIZE is %s, as %s takes it", (size, size), self.backbone.name)
+        self.cfg.defrost()
+        self.cfg.INPUT.SIZE = (size, size)
+        if self.has_images:
+            self.build_loaders()
+            self.facts = facts_of(self.dm.dataset, self.cfg.DATASET.NAME)
+        else:
+            self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.lab2cname = dict(enumerate(self.facts.classnames))
+            self.num_classes, self.num_source_domains = len(self.lab2cname), 0
+        self.cfg.DATASET.RUN_CLASSNAMES = list(self.facts.classnames)  # into config.yaml: a run is usable without its data
+        self.cfg.freeze()
+
+    def build_loaders(self) -> None:
+        """The dataset and its loaders: of features in place of images, where those are frozen and FEATURES.MODE is store."""
+        super().build_data_loader()
+        if not self.frozen_images:
+            return
+        features, stored = self.cfg.FEATURES, self.cfg.FEATURES.MODE == "store"
+        root = Path(features.ROOT).expanduser() if features.ROOT else default_root()
+        self.encoder = Encoder(
+            self.encode,
+            self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            self.cfg.DATALOADER.NUM_WORKERS,
+            root if stored else None,
+            self.about_features,
+        )
+        self.store = build_store(self.cfg, self.dm, self.encoder)
+        if stored:
+            self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
+            self.test_loader = StoredLoader(self.test_loader, self.encoder)
+            self.val_loader = StoredLoader(self.val_loader, self.encoder) if self.val_loader is not None else None
+
+    def about_features(self) -> dict[str, Any]:
+        """What decides an image's features, besides the image and its transform."""
+        prompt = self.visual_prompt()
+        return {
+            "kind": "image",
+            "backbone": self.backbone.name,
+            "weights": self.backbone.fingerprint(),
+            "visual_prompt": prompt.describe() if prompt is not None else "",
+            "precision": self.own.get("PREC", "fp32"),
+            "device": self.device.type,
+        }
+
+    # -- images -------------------------------------------------------------------------------------------
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The autocast of TRAINER.<section>.PREC ("amp" and "fp16" mean float16 on a GPU, bfloat16 on a CPU)."""
+        chosen = self.own.get("PREC", "fp32")
+        if chosen == "fp32":
+            return nullcontext()
+        half = torch.float16 if chosen != "bf16" and self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=half)
+
+    def visual_prompt(self) -> VisualPrompt | None:
+        """What the method puts among the patches of an image."""
+        return None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) on any device -> (B, D) float32 features of the frozen image tower, not normalised."""
+        with torch.no_grad(), self.precision():
+            return self.backbone.encode_image(images.to(self.device), self.visual_prompt()).float()
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """(B, D) normalised features of images (B, 3, H, W), or of stored features (B, D); without gradients."""
+        return unit(images if images.ndim == 2 else self.encode(images))
