@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.factory import download_pretrained_from_hf
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer, text_global_pool
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.deep_prompts import deep_text_prompts
 from backbones.hub import hub, unreachable
+from backbones.quick_loading import Undrawn, fill
 from backbones.visual_prompts import VisualPrompt
 from dassl.utils import UserError, nearest
 
@@ -204,7 +207,8 @@ def load_open_clip(name: str, identifier: str, path: str, pretrained: bool) -> O
     """
     if path:
         return _from_folder(name, Path(path).expanduser(), pretrained)
-    if not identifier.startswith("hf-hub:"):
+    on_hub = identifier.startswith("hf-hub:")
+    if not on_hub:
         model_name, _, tag = identifier.partition("/")
         known = open_clip.list_models()
         if model_name not in known:
@@ -215,17 +219,29 @@ def load_open_clip(name: str, identifier: str, path: str, pretrained: bool) -> O
         model_name, tag = identifier, ""
     try:
         with hub():
-            model = open_clip.create_model(
-                model_name,
-                pretrained=tag if pretrained and tag else None,
-                load_weights=pretrained,
-                pretrained_text=False,
-                require_pretrained=pretrained,
-            )
+            model = _from_hub(model_name) if on_hub and pretrained else _by_name(model_name, tag, pretrained)
             tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:  # hub libraries raise a dozen unrelated types for "not reachable"
         raise UserError(unreachable(name, identifier, error, FILES)) from error
     return OpenClipBackbone(name, model, tokenizer, pretrained)
+
+
+def _by_name(model_name: str, tag: str, pretrained: bool) -> nn.Module:
+    return open_clip.create_model(
+        model_name,
+        pretrained=tag if pretrained and tag else None,
+        load_weights=pretrained,
+        pretrained_text=False,
+        require_pretrained=pretrained,
+    )
+
+
+def _from_hub(identifier: str) -> nn.Module:
+    weights = download_pretrained_from_hf(identifier.removeprefix("hf-hub:"))
+    with Undrawn():
+        model = open_clip.create_model(identifier, load_weights=False, pretrained_text=False)
+    fill(model, Path(weights))
+    return model
 
 
 def _from_folder(name: str, folder: Path, pretrained: bool) -> OpenClipBackbone:
@@ -242,16 +258,18 @@ def _from_folder(name: str, folder: Path, pretrained: bool) -> OpenClipBackbone:
         if (folder / "config.json").is_file():
             text["hf_model_name"] = str(folder.resolve())
         text["hf_model_pretrained"] = False
-    if pretrained and not any(folder.glob("open_clip_*.safetensors")) and not any(folder.glob("open_clip_*.bin")):
+    weights = [path for ending in ("safetensors", "bin") for path in sorted(folder.glob(f"open_clip_*.{ending}"))]
+    if pretrained and not weights:
         raise UserError(
             f"MODEL.BACKBONE.PATH {folder}: no open_clip_model.safetensors or open_clip_pytorch_model.bin there; "
             "put the weights there, or ask for random ones with MODEL.BACKBONE.PRETRAINED False"
         )
     source = f"local-dir:{folder}"
     try:
-        model = open_clip.create_model(
-            source, load_weights=pretrained, pretrained_text=False, require_pretrained=pretrained, text_cfg=text
-        )
+        with Undrawn() if pretrained else nullcontext():
+            model = open_clip.create_model(source, load_weights=False, pretrained_text=False, text_cfg=text)
+        if pretrained:
+            fill(model, weights[0])
         tokenizer = open_clip.get_tokenizer(source)
     except Exception as error:  # open_clip, timm, transformers and safetensors each raise their own types
         raise UserError(f"{folder} could not be loaded by open_clip: {' '.join(str(error).split())[:200]}") from error
