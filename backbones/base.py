@@ -14,6 +14,8 @@ from backbones.visual_prompts import VisualPrompt
 
 log = logging.getLogger(__name__)
 
+TEXTS_AT_ONCE = 32  # sentences that pass the text tower together
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -101,9 +103,16 @@ class VisionLanguageBackbone(nn.Module):
         raise NotImplementedError
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """(N, embed_dim) features of whole sentences."""
-        tokens = self.tokenize(texts).to(self.device)
-        return self.encode_embeddings(self.embed_tokens(tokens), tokens)
+        """(N, embed_dim) features of whole sentences.
+
+        Many are encoded in groups of like length, each trimmed to its own longest.
+        """
+        if len(texts) <= TEXTS_AT_ONCE:
+            tokens = self.tokenize(texts).to(self.device)
+            return self.encode_embeddings(self.embed_tokens(tokens), tokens)
+        order = self.tokenize(texts).mask.sum(dim=1).argsort(stable=True)
+        groups = [self.encode_text([texts[place] for place in part]) for part in order.split(TEXTS_AT_ONCE)]
+        return torch.cat(groups)[order.argsort().to(self.device)]
 
     def set_text_dropout(self, on: bool) -> None:
         """Switch the text tower's own dropout on or off; everything else always stays in eval mode."""

@@ -3,6 +3,7 @@
 from features.disk import Space, default_root, digest
 from features.encoder import Encoder, FeatureSet
 from features.loader import FeatureLoader, StoredLoader
+from features.sentences import sentence_features
 from features.store import FeatureStore, build_store
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "build_store",
     "default_root",
     "digest",
+    "sentence_features",
 ]

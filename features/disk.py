@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = "BIOMED_DPT_CACHE"  # another folder than ~/.cache/biomed-dpt
 ABOUT, SUFFIX = "space.json", ".safetensors"
 KEY_BYTES = 32
+CHUNK = 512  # rows that are computed under one lock and written together: what a killed run loses at most
 
 
 def default_root() -> Path:
@@ -90,6 +91,26 @@ class Space:
         os.replace(temporary, self.folder / name)
         self._known.add(name)
         self._take(name, list(keys), rows)
+
+    def fetch(self, keys: Sequence[bytes], compute: Callable[[Sequence[int]], Tensor]) -> Tensor:
+        """The rows (n, D) of ``keys``; those that are not there are computed and kept.
+
+        Args:
+            compute: positions among ``keys`` -> their rows (m, D). Called for one part at a time, under the lock.
+        """
+        found = self.get(keys)
+        for start in range(0, len(keys), CHUNK):
+            part = keys[start : start + CHUNK]
+            if all(key in found for key in part):
+                continue
+            with self.filling():
+                found |= self.get(part)  # another process may have computed them while this one waited
+                absent = {key: start + place for place, key in enumerate(part) if key not in found}
+                if absent:
+                    rows = compute(list(absent.values()))
+                    self.put(list(absent), rows)
+                    found |= dict(zip(absent, rows, strict=True))
+        return torch.stack([found[key] for key in keys])
 
     @contextmanager
     def filling(self) -> Iterator[None]:

@@ -18,8 +18,6 @@ from tqdm import tqdm
 from dassl.data import DatasetWrapper
 from features.disk import Space, digest
 
-CHUNK = 512  # images that are encoded under one lock and written together: what a killed run loses at most
-
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -84,31 +82,18 @@ class Encoder:
     def _rows(self, dataset: DatasetWrapper, views: list[tuple[int, int]], name: str) -> Tensor:
         if self.root is None:
             return self._encoded(dataset, views, name)
-        space = self._space(dataset)
         keys = [view_key(dataset, epoch, number) for epoch, number in views]
-        found = space.get(keys)
-        for start in range(0, len(keys), CHUNK):
-            part = keys[start : start + CHUNK]
-            if all(key in found for key in part):
-                continue
-            with space.filling():
-                found |= space.get(part)  # another process may have encoded them while this one waited
-                absent = {key: view for key, view in zip(part, views[start : start + CHUNK], strict=True) if key not in found}
-                if absent:
-                    rows = self._encoded(dataset, list(absent.values()), name)
-                    space.put(list(absent), rows)
-                    found |= dict(zip(absent, rows, strict=True))
-        return torch.stack([found[key] for key in keys])
+        return self._space(dataset).fetch(keys, lambda absent: self._encoded(dataset, [views[i] for i in absent], name))
 
-    @torch.no_grad()
     def _encoded(self, dataset: DatasetWrapper, views: Sequence[tuple[int, int]], name: str) -> Tensor:
         # a generator of its own: what is on disk already must not move the training's random stream
         loader = DataLoader(
             _Views(dataset, views), self.batch_size, num_workers=self.workers, generator=torch.Generator().manual_seed(0)
         )
-        return torch.cat(
-            [self.encode(batch).float().cpu() for batch in tqdm(loader, desc=f"encode {name}", disable=None, leave=False)]
-        )
+        with torch.inference_mode():
+            batches = tqdm(loader, desc=f"encode {name}", disable=None, leave=False)
+            rows = [self.encode(batch).float().cpu() for batch in batches]
+        return torch.cat(rows)
 
     def _space(self, dataset: DatasetWrapper) -> Space:
         transform = repr(dataset.transform)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dassl.data import DataManager, DatasetWrapper
-from features.encoder import CHUNK, Encoder, FeatureSet
+from features.disk import CHUNK
+from features.encoder import Encoder, FeatureSet
 
 PARTS = ("train", "val")
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 
 FEATURE_MODES = ("store", "direct")
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
+
+
+class Step(NamedTuple):
+    """What one training batch gave: the loss, the terms that it sums up, by name, and the accuracy in %."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    accuracy: Tensor
 
 
 class VLTrainer(FrozenTowers):
@@ -130,29 +138,33 @@ class VLTrainer(FrozenTowers):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One step; what it reports stays on the device until somebody reads it."""
+        step = self.losses(batch)
+        self.optim.zero_grad()
+        self.backward(step.loss, step.terms)
+        return self.advance(step)
+
+    def losses(self, batch: dict[str, Any]) -> Step:
+        """What a batch of ``train_loader_x`` gives."""
         images, labels = self.parse_batch_train(batch)
         with self.precision():
             terms, logits = self.loss_terms(images, labels)
-        loss = self.update(terms)
-        summary = {"loss": loss.detach(), "acc": compute_accuracy(logits, labels)[0][0]}
-        if len(terms) > 1:
-            summary |= {f"loss_{name}": term.detach() for name, term in terms.items()}
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        return summary
-
-    def update(self, terms: dict[str, Tensor]) -> Tensor:
-        """One optimiser step on the sum of the terms, which is returned."""
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         self._losses = self._losses + loss.detach()
-        self.optim.zero_grad()
-        self.backward(loss, terms)
+        return Step(loss, terms, compute_accuracy(logits, labels)[0][0])
+
+    def advance(self, step: Step) -> dict[str, Tensor]:
+        """One optimiser step along the gradients, and the schedule's at the end of an epoch; returns what to report."""
         if self.scaler is None:
             self.optim.step()
         else:
             self.scaler.step(self.optim)
             self.scaler.update()
-        return loss
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        summary = {"loss": step.loss.detach(), "acc": step.accuracy}
+        if len(step.terms) > 1:
+            summary |= {f"loss_{name}": term.detach() for name, term in step.terms.items()}
+        return summary
 
     def before_epoch(self) -> None:
         super().before_epoch()

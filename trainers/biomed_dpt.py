@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
-from backbones import VisionLanguageBackbone, VisualPrompt, zero_vectors
+from backbones import VisualPrompt, zero_vectors
 from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -21,15 +21,6 @@ from trainers.prompt_learner import check_choice
 from trainers.prompt_selection import SELECTIONS, Selection, cosines, select, weighted_ensemble
 
 log = logging.getLogger(__name__)
-
-
-@torch.no_grad()
-def encode_prompts(backbone: VisionLanguageBackbone, texts: Mapping[str, Sequence[str]], classnames: Sequence[str]) -> Tensor:
-    """F_k (C, K, D): the K prompts of each class through the frozen text tower, not normalised.
-
-    Class by class, so that K sentences are in memory at a time and each batch is trimmed to its own longest.
-    """
-    return torch.stack([backbone.encode_text(texts[name]) for name in classnames])
 
 
 @torch.no_grad()
@@ -121,7 +112,7 @@ class BiomedDPT(CoOp):
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
         self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.facts.key, classnames, self.own.N_PROMPTS)
-        self.encoded_prompts = encode_prompts(self.backbone, self.prompts.texts, classnames)  # (C, K, D)
+        self.encoded_prompts = self.encode_prompts(self.prompts.texts, classnames)  # (C, K, D)
         self.fixed_features = prompt_ensemble(self.encoded_prompts)  # F (C, D)
         self.selection: Selection | None = None
 

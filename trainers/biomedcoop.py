@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
 from trainers.base import unit
-from trainers.biomed_dpt import distillation, encode_prompts, prompt_ensemble
+from trainers.biomed_dpt import distillation, prompt_ensemble
 from trainers.coop import CoOp
 
 
@@ -69,7 +69,7 @@ class BiomedCoOp(CoOp):
     def build_teacher(self, classnames: Sequence[str]) -> None:
         key = self.cfg.DATASET.PROMPTS or self.facts.key
         self.prompts = load_prompts(key, classnames, self.own.N_PROMPTS)
-        encoded = encode_prompts(self.backbone, self.prompts.texts, classnames)
+        encoded = self.encode_prompts(self.prompts.texts, classnames)
         self.prompt_features = unit(encoded)  # F_k (C, K, D)
         self.fixed_features = prompt_ensemble(encoded)  # F (C, D)
 

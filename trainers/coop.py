@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from backbones import TokenBatch
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import VLTrainer, unit
 from trainers.prompt_learner import PromptLearner, fill
@@ -19,6 +20,7 @@ class CoOp(VLTrainer):
 
     section = "COOP"
     told_apart: tuple[tuple[str, str], ...] = (("NAME_LEN", "name"), ("TEXT_DROPOUT", "drop"))  # keys, and their short names
+    encoded_classes: Tensor | None = None  # (C, D) of class_prompts(), during a step for which trainers.seed_batch encodes them
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -58,9 +60,15 @@ class CoOp(VLTrainer):
             name_len=own.NAME_LEN,
         )
 
-    def encode_classes(self) -> Tensor:
+    def class_prompts(self) -> tuple[Tensor, TokenBatch]:
+        """(C, L, W) embeddings of the class prompts with the learned context, and their tokens."""
         learner = self.prompt_learner
-        return self.backbone.encode_embeddings(learner(), learner.token_batch())
+        return learner(), learner.token_batch()
+
+    def encode_classes(self) -> Tensor:
+        if self.encoded_classes is not None:
+            return self.encoded_classes
+        return self.backbone.encode_embeddings(*self.class_prompts())
 
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         logits = self.logit_scale * self.image_features(images) @ unit(self.encode_classes()).T

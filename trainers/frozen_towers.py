@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from yacs.config import CfgNode
 from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
 from dassl.engine import TrainerX
 from datasets.facts import DatasetFacts, facts_of
-from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root
+from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root, sentence_features
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,13 @@ class FrozenTowers(TrainerX):
         """This method's section of the config."""
         return self.cfg.TRAINER[self.section]
 
+    @property
+    def feature_root(self) -> Path | None:
+        """Folder of the stored features; ``None`` with FEATURES.MODE direct."""
+        if self.cfg.FEATURES.MODE != "store":
+            return None
+        return Path(self.cfg.FEATURES.ROOT).expanduser() if self.cfg.FEATURES.ROOT else default_root()
+
     # -- building -----------------------------------------------------------------------------------------
 
     def build_data_loader(self) -> None:
@@ -72,13 +80,12 @@ class FrozenTowers(TrainerX):
         super().build_data_loader()
         if not self.frozen_images:
             return
-        features, stored = self.cfg.FEATURES, self.cfg.FEATURES.MODE == "store"
-        root = Path(features.ROOT).expanduser() if features.ROOT else default_root()
+        stored = self.cfg.FEATURES.MODE == "store"
         self.encoder = Encoder(
             self.encode,
             self.cfg.DATALOADER.TEST.BATCH_SIZE,
             self.cfg.DATALOADER.NUM_WORKERS,
-            root if stored else None,
+            self.feature_root,
             self.about_features,
         )
         self.store = build_store(self.cfg, self.dm, self.encoder)
@@ -91,13 +98,30 @@ class FrozenTowers(TrainerX):
         """What decides an image's features, besides the image and its transform."""
         prompt = self.visual_prompt()
         return {
+            **self.about_texts(),
             "kind": "image",
-            "backbone": self.backbone.name,
-            "weights": self.backbone.fingerprint(),
             "visual_prompt": prompt.describe() if prompt is not None else "",
             "precision": self.own.get("PREC", "fp32"),
+        }
+
+    def about_texts(self) -> dict[str, Any]:
+        """What decides a sentence's features, besides the sentence."""
+        return {
+            "kind": "text",
+            "backbone": self.backbone.name,
+            "weights": self.backbone.fingerprint(),
+            "precision": "fp32",
             "device": self.device.type,
         }
+
+    # -- texts --------------------------------------------------------------------------------------------
+
+    def encode_prompts(self, texts: Mapping[str, Sequence[str]], classnames: Sequence[str]) -> Tensor:
+        """F_k (C, K, D): the K sentences of each class through the frozen text tower, not normalised."""
+        sentences = [text for name in classnames for text in texts[name]]
+        with torch.no_grad():
+            rows = sentence_features(sentences, self.backbone.encode_text, self.feature_root, self.about_texts)
+        return rows.view(len(classnames), -1, rows.shape[1]).to(self.device)
 
     # -- images -------------------------------------------------------------------------------------------
 

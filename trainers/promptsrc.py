@@ -15,7 +15,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
 from trainers.base import unit
-from trainers.biomed_dpt import distillation, encode_prompts
+from trainers.biomed_dpt import distillation
 from trainers.coop import CoOp
 from trainers.prompt_learner import INIT_STD, PromptLearner, fill
 from trainers.visual_prompt_learner import VisualPromptLearner, VisualPromptTrainer
@@ -140,7 +140,7 @@ class PromptSRC(VisualPromptTrainer, CoOp):
             self.fixed_features = template_features(self.backbone, self.facts.template, classnames)
             return
         self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.facts.key, classnames, self.own.N_PROMPTS)
-        self.fixed_features = unit(encode_prompts(self.backbone, self.prompts.texts, classnames).mean(dim=1))
+        self.fixed_features = unit(self.encode_prompts(self.prompts.texts, classnames).mean(dim=1))
 
     def build_learner(self, classnames: Sequence[str]) -> IndependentPromptLearner:
         own, backbone = self.own, self.backbone

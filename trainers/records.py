@@ -21,6 +21,7 @@ from analysis.predictions import Predictions, write_predictions
 from analysis.results import CONFIG, PREDICTIONS, RESULTS, DamagedRun, files_of, read_whole_record
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, atomic, write_json
+from trainers import seed_batch
 from trainers.base import VLTrainer
 from trainers.settings import as_configured, changed
 
@@ -157,7 +158,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "git": git_revision(),
         "device": str(trainer.device),
         "features": cfg.FEATURES.MODE if trainer.frozen_images else "direct",
-        "departures": type(trainer).departures(cfg) + trainer_departures(trainer),
+        "departures": departures(trainer, train) + trainer_departures(trainer),
         "rehearsal": bool(dataset.root_note),
         "notes": list(dataset.notes),
         "files": files_of(folder),
@@ -173,6 +174,11 @@ def prompts_record(trainer: VLTrainer) -> dict[str, Any] | None:
     if prompts is None:
         return None
     return {"file": prompts.path.name, "selection": selection.record(trainer.classnames) if selection else None}
+
+
+def departures(trainer: VLTrainer, train: dict[str, Any]) -> list[str]:
+    """Settings that are not the published ones, and what training several seeds together changed."""
+    return type(trainer).departures(trainer.cfg) + seed_batch.departures(trainer.cfg, train.get("seeds_together", []))
 
 
 def trainer_departures(trainer: VLTrainer) -> list[str]:

@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from datasets.prompts import load_prompts
 from trainers.base import VLTrainer, unit
-from trainers.biomed_dpt import encode_prompts, prompt_ensemble
+from trainers.biomed_dpt import prompt_ensemble
 from trainers.prompt_learner import fill
 
 SOURCES = ("template", "ensemble")
@@ -62,7 +62,7 @@ class ZeroshotCLIP(VLTrainer):
         else:
             key = self.cfg.DATASET.PROMPTS or self.facts.key
             self.prompts = load_prompts(key, classnames, self.own.N_PROMPTS)
-            self.fixed_features = prompt_ensemble(encode_prompts(self.backbone, self.prompts.texts, classnames))
+            self.fixed_features = prompt_ensemble(self.encode_prompts(self.prompts.texts, classnames))
         return nn.Module()
 
     def encode_classes(self) -> Tensor:

@@ -1,0 +1,124 @@
+"""A run from its config to its results file: alone, or with the runs of other seeds."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from yacs.config import CfgNode
+
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed, setup_logger
+from trainers import records, seed_batch
+
+log = logging.getLogger(__name__)
+
+
+class Labelled:
+    """A text stream with a label in front of each line that is written at once."""
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self._stream, self._label = stream, label
+
+    def write(self, text: str) -> int:
+        return self._stream.write(self._label + text if text.strip() else text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def open_log(folder: str | Path, label: str = "") -> TextIO:
+    """A stream into the run's log.txt and, behind ``label``, to the terminal."""
+    with redirect_stdout(Labelled(sys.stdout, label) if label else sys.stdout):
+        setup_logger(str(folder))
+        return sys.stdout
+
+
+def build(cfg: CfgNode) -> tuple[Any, dict[str, float]]:
+    """The trainer as its seed makes it, its config written; and the timings so far."""
+    log.info("run folder: %s", cfg.OUTPUT_DIR)
+    if cfg.SEED >= 0:
+        log.info("Setting fixed seed: %d", cfg.SEED)
+        set_random_seed(cfg.SEED)
+    torch.backends.cudnn.deterministic = True
+    started = time.perf_counter()
+    trainer = build_trainer(cfg)
+    records.save_config(cfg, cfg.OUTPUT_DIR)
+    return trainer, {"build_s": time.perf_counter() - started}
+
+
+def finish(trainer: Any, train: dict[str, object], timings: dict[str, float]) -> None:
+    """Say what was not the published setting, and write the results file of a tested trainer."""
+    cfg = trainer.cfg
+    if not hasattr(trainer, "section") or cfg.TEST.NO_TEST:
+        return
+    for departure in records.departures(trainer, train):
+        log.info("not the published setting: %s", departure)
+    records.write_results(trainer, cfg.OUTPUT_DIR, train, timings)
+
+
+def run(
+    cfg: CfgNode,
+    *,
+    eval_only: bool = False,
+    model_dir: str = "",
+    load_epoch: int | None = None,
+    no_train: bool = False,
+) -> Any:
+    """One run: build, train (or load), test, write the results file. Returns the trainer."""
+    folder = Path(cfg.OUTPUT_DIR)
+    records.check_same_settings(cfg, folder)
+    output = open_log(folder)
+    try:
+        with redirect_stdout(output):
+            trainer, timings = build(cfg)
+            train: dict[str, object] = {}
+            started = time.perf_counter()
+            if eval_only:
+                trainer.load_model(model_dir, epoch=load_epoch)
+                trainer.test()
+            elif no_train:
+                return trainer
+            else:
+                seed_batch.forget_lost(folder)
+                trainer.train()
+                train = {"epochs": trainer.max_epoch if getattr(trainer, "learns", True) else 0}
+            together = seed_batch.marked(model_dir or cfg.RESUME or folder)
+            if together:
+                train["seeds_together"] = together
+            timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
+            finish(trainer, train, timings)
+            return trainer
+    finally:
+        output.close()
+        records.discard_unbuilt(folder)
+
+
+def run_together(cfgs: Sequence[CfgNode]) -> None:
+    """Runs that differ in their seed alone, trained as one batch; each folder is as after :func:`run`."""
+    outputs: list[TextIO] = []
+    try:
+        built = []
+        for cfg in cfgs:
+            seed_batch.forget_lost(cfg.OUTPUT_DIR)
+            outputs.append(open_log(cfg.OUTPUT_DIR, f"seed {cfg.SEED}: "))
+            with redirect_stdout(outputs[-1]):
+                built.append(build(cfg))
+                log.info("trained together: seeds %s", " ".join(str(one.SEED) for one in cfgs))
+        started = time.perf_counter()
+        seed_batch.SeedBatch([trainer for trainer, _ in built], outputs).train()
+        seconds = time.perf_counter() - started
+        for (trainer, timings), output in zip(built, outputs, strict=True):
+            train = {"epochs": trainer.max_epoch, "seeds_together": seed_batch.marked(trainer.output_dir)}
+            with redirect_stdout(output):
+                finish(trainer, train, timings | {"train_and_test_s": seconds})
+    finally:
+        for cfg, output in zip(cfgs, outputs, strict=False):
+            output.close()
+            records.discard_unbuilt(cfg.OUTPUT_DIR)
