@@ -118,6 +118,17 @@ class VisionLanguageBackbone(nn.Module):
         """Switch the text tower's own dropout on or off; everything else always stays in eval mode."""
         self.text_tower.train(on)
 
+    def compile_text(self, mode: str) -> None:
+        """Run the text layers through ``torch.compile``, forward and backward.
+
+        Args:
+            mode: "" for none, "default", "reduce-overhead" (CUDA graphs on a GPU) or "max-autotune".
+        """
+        for layer in self.text_layers:
+            layer._compiled_call_impl = None  # a backbone that is handed out again may have been compiled otherwise
+            if mode:
+                layer.compile(mode=mode, dynamic=False)
+
     @property
     def text_tower(self) -> nn.Module:
         raise NotImplementedError

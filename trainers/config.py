@@ -38,6 +38,8 @@ def default_config() -> CfgNode:
     """Dassl's defaults plus this project's keys."""
     cfg = get_cfg_default()
     cfg.MODEL.BACKBONE.PATH = ""  # local folder with the weights (docs/DATASETS.md)
+    cfg.MODEL.BACKBONE.COMPILE = ""  # torch.compile's mode for the text tower; "" = not compiled
+    cfg.MODEL.BACKBONE.TF32 = False  # on a GPU: float32 products in TF32, faster and coarser
     cfg.TEST.EVALUATOR = "ClassificationPerImage"  # Dassl's Classification, which also keeps what was said of each image
     cfg.FEATURES = CfgNode()
     cfg.FEATURES.MODE = "store"  # frozen image features are kept on disk; "direct" encodes every image every time

@@ -15,10 +15,13 @@ from yacs.config import CfgNode
 
 from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
 from dassl.engine import TrainerX
+from dassl.utils import UserError
 from datasets.facts import DatasetFacts, facts_of
 from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root, sentence_features
 
 log = logging.getLogger(__name__)
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def unit(features: Tensor) -> Tensor:
@@ -60,6 +63,7 @@ class FrozenTowers(TrainerX):
         """Load the backbone before the data: it knows the image size, and a missing one is told at once."""
         bb = self.cfg.MODEL.BACKBONE
         self.backbone: VisionLanguageBackbone = build_backbone(bb.NAME, bb.PATH, bb.PRETRAINED, self.device)
+        self.speed_up(bb)
         size = self.backbone.image_size
         if tuple(self.cfg.INPUT.SIZE) != (size, size):
             log.info("INPUT.SIZE is %s, as %s takes it", (size, size), self.backbone.name)
@@ -74,6 +78,16 @@ class FrozenTowers(TrainerX):
             self.num_classes, self.num_source_domains = len(self.lab2cname), 0
         self.cfg.DATASET.RUN_CLASSNAMES = list(self.facts.classnames)  # into config.yaml: a run is usable without its data
         self.cfg.freeze()
+
+    def speed_up(self, bb: CfgNode) -> None:
+        """MODEL.BACKBONE.COMPILE and TF32."""
+        if bb.COMPILE and bb.COMPILE not in COMPILE_MODES:
+            raise UserError(f'MODEL.BACKBONE.COMPILE is "{bb.COMPILE}", must be empty or one of {", ".join(COMPILE_MODES)}')
+        self.backbone.compile_text(bb.COMPILE)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if bb.TF32 else "highest")
+        elif bb.TF32:
+            raise UserError("MODEL.BACKBONE.TF32 is True, but TF32 is a GPU's: set it to False here")
 
     def build_loaders(self) -> None:
         """The dataset and its loaders: of features in place of images, where those are frozen and FEATURES.MODE is store."""
