@@ -12,14 +12,11 @@ is done already is skipped, and base2new trains on the base classes and tests on
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-
-log = logging.getLogger("dassl")
+from typing import Any
 
 TASKS = {"few_shot": ("all",), "base2new": ("base", "new")}
 
@@ -32,6 +29,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--task", choices=sorted(TASKS), help="with --output-root: which protocol to run")
     parser.add_argument("--shots", type=int, nargs="+", help="with --task: run each of these shot counts")
     parser.add_argument("--seeds", type=int, nargs="+", help="with --task: run each of these seeds")
+    parser.add_argument("--seeds-together", action="store_true", help="with --seeds: train them as one batch where they can be")
     parser.add_argument("--resume", default="", help="folder with checkpoints to resume from")
     parser.add_argument("--seed", type=int, default=-1, help="fixed seed; negative: none")
     parser.add_argument("--trainer", default="", help="method, e.g. BiomedDPT (BiomedDPT_BiomedCLIP works too)")
@@ -46,7 +44,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
-    parser.add_argument("--list-methods", choices=sorted(TASKS), help="print the methods that fit a protocol, and end")
+    lists = [*sorted(TASKS), "seeds-together"]
+    parser.add_argument("--list-methods", choices=lists, help="print the methods that fit a protocol or option, and end")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE …")
     return parser.parse_args(argv)
 
@@ -98,90 +97,88 @@ def changed(cfg, **values: object):
     return cfg
 
 
-def run(cfg, *, eval_only: bool = False, model_dir: str = "", load_epoch: int | None = None, no_train: bool = False):
-    """One run: build, train (or load), test, write the results file. Returns the trainer."""
-    import torch
-
-    from dassl.engine import build_trainer
-    from dassl.utils import Logger, set_random_seed, setup_logger
-    from trainers import records
-
-    folder = Path(cfg.OUTPUT_DIR)
-    records.check_same_settings(cfg, folder)
-    stdout = sys.stdout
-    setup_logger(cfg.OUTPUT_DIR)
-    try:
-        log.info("run folder: %s", folder)
-        if cfg.SEED >= 0:
-            log.info("Setting fixed seed: %d", cfg.SEED)
-            set_random_seed(cfg.SEED)
-        torch.backends.cudnn.deterministic = True
-        started = time.perf_counter()
-        trainer = build_trainer(cfg)
-        records.save_config(cfg, folder)
-        timings = {"build_s": time.perf_counter() - started}
-        train: dict[str, object] = {}
-        started = time.perf_counter()
-        if eval_only:
-            trainer.load_model(model_dir, epoch=load_epoch)
-            trainer.test()
-        elif no_train:
-            return trainer
-        else:
-            trainer.train()
-            train = {"epochs": trainer.max_epoch if getattr(trainer, "learns", True) else 0}
-        timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
-        if hasattr(trainer, "section") and not cfg.TEST.NO_TEST:
-            for departure in type(trainer).departures(cfg):
-                log.info("not the published setting: %s", departure)
-            records.write_results(trainer, folder, train, timings)
-        return trainer
-    finally:
-        if isinstance(sys.stdout, Logger):
-            sys.stdout.close()
-        sys.stdout = stdout
-        records.discard_unbuilt(folder)
-
-
 def run_task(cfg, args: argparse.Namespace) -> None:
     """All runs of a protocol, in folders that follow from the settings; what is done is skipped.
 
     With ``--eval-only`` the trained runs are tested again and their results files written anew.
     """
     from dassl.utils import UserError
+    from trainers import seed_batch
     from trainers.config import methods
 
     cls = methods()[cfg.TRAINER.NAME]
     if args.task == "base2new" and not cls.transfers:
         raise UserError(f"{cfg.TRAINER.NAME} learns a classifier of the classes that it saw and has none for new ones")
+    if args.seeds_together and not seed_batch.is_stackable(cls):
+        raise UserError(seed_batch.cannot(cfg.TRAINER.NAME))
     for shots in args.shots or [cfg.DATASET.NUM_SHOTS]:
-        for seed in args.seeds or [cfg.SEED]:
-            run_splits(changed(cfg, DATASET__NUM_SHOTS=shots, SEED=seed), args, cls)
+        seeds = [changed(cfg, DATASET__NUM_SHOTS=shots, SEED=seed) for seed in dict.fromkeys(args.seeds or [cfg.SEED])]
+        fresh = train_together(seeds, args, cls) if args.seeds_together else ()
+        for one in seeds:
+            run_splits(one, args, cls, fresh)
 
 
-def run_splits(cfg, args: argparse.Namespace, cls: type) -> None:
-    """One seed of one protocol: all classes, or base and then new ones."""
+def in_its_folder(cfg, args: argparse.Namespace, cls: type, split: str) -> Any:
+    """The config of one split's run.
+
+    Raises:
+        UserError: its folder holds a run with other settings.
+    """
     from trainers import records
 
     dataset = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
-    trained: Path | None = None
+    cfg = changed(cfg, DATASET__SUBSAMPLE_CLASSES=split)
+    cfg = changed(cfg, OUTPUT_DIR=str(records.run_folder(args.output_root, cfg, dataset, cls)))
+    records.check_same_settings(cfg, Path(cfg.OUTPUT_DIR))
+    return cfg
+
+
+def train_together(cfgs: Sequence[Any], args: argparse.Namespace, cls: type) -> list[str]:
+    """Train the seeds that are not done on all classes or the base ones, as one batch for each epoch that they go on from.
+
+    Returns the folders of what was trained; a seed whose epoch no other goes on from is left to be trained alone.
+    """
+    from trainers import records, runs, seed_batch
+
+    places = [in_its_folder(cfg, args, cls, TASKS[args.task][0]) for cfg in cfgs]
+    waiting: dict[int, list[Any]] = {}
+    for one in places:
+        if not records.is_complete(one.OUTPUT_DIR):
+            waiting.setdefault(seed_batch.finished_epochs(one.OUTPUT_DIR), []).append(one)
+    fresh: list[str] = []
+    for epochs, group in waiting.items():
+        if len(group) > 1:
+            runs.run_together(group)
+            fresh += [one.OUTPUT_DIR for one in group]
+        else:
+            print(f"seed {group[0].SEED} trains alone: no other seed that is not done has finished {epochs} epochs")
+    return fresh
+
+
+def run_splits(cfg, args: argparse.Namespace, cls: type, fresh: Collection[str] = ()) -> None:
+    """One seed of one protocol: all classes, or base and then new ones; what was run in ``fresh`` folders is."""
+    from trainers import records, runs
+
+    trained = ""
     for split in TASKS[args.task]:
-        split_cfg = changed(cfg, DATASET__SUBSAMPLE_CLASSES=split)
-        folder = records.run_folder(args.output_root, split_cfg, dataset, cls)
-        trained = trained or folder
-        split_cfg = changed(split_cfg, OUTPUT_DIR=str(folder))
-        records.check_same_settings(split_cfg, folder)
-        if records.is_complete(folder) and not args.eval_only:
-            print(f"done already: {folder}")
+        one = in_its_folder(cfg, args, cls, split)
+        trained = trained or one.OUTPUT_DIR
+        if one.OUTPUT_DIR in fresh:
+            continue
+        if records.is_complete(one.OUTPUT_DIR) and not args.eval_only:
+            print(f"done already: {one.OUTPUT_DIR}")
             continue
         only_test = args.eval_only or (split == "new" and cls.learns)
-        run(split_cfg, eval_only=only_test, model_dir=args.model_dir or str(trained), load_epoch=args.load_epoch)
+        runs.run(one, eval_only=only_test, model_dir=args.model_dir or trained, load_epoch=args.load_epoch)
 
 
 def fitting_methods(task: str) -> list[str]:
-    """Names of the methods that fit a protocol, in the order in which the tables list them."""
+    """Names of the methods that fit a protocol, or ``seeds-together``, in the order in which the tables list them."""
+    from trainers import seed_batch
     from trainers.config import methods
 
+    if task == "seeds-together":
+        return seed_batch.stackable_methods()
     return [name for name, cls in methods().items() if task == "few_shot" or cls.transfers]
 
 
@@ -198,12 +195,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
         if (args.shots or args.seeds) and not args.task:
             raise UserError("--shots and --seeds need --task (a single run takes --seed and DATASET.NUM_SHOTS)")
+        if args.seeds_together and (not args.task or args.eval_only or args.resume):
+            raise UserError("--seeds-together needs --task, and is for training: neither --eval-only nor --resume go with it")
         if args.eval_only and not (args.model_dir or args.task):
             raise UserError("--eval-only needs --model-dir, the folder of the trained run")
         cfg = setup_cfg(args)
         if args.task:
             run_task(cfg, args)
         else:
+            from trainers.runs import run
+
             run(
                 cfg,
                 eval_only=args.eval_only,

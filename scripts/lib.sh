@@ -3,6 +3,7 @@
 #   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
 #   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
 #   SEEDS     seeds where none is named (1 2 3)          PYTHON    interpreter (.venv's, else python)
+#   SEEDS_TOGETHER=1  the seeds of a setting are trained as one batch, by the methods that can
 #
 # Arguments in the form KEY=VALUE or "KEY VALUE" pairs behind "--" are config overrides, passed through.
 set -euo pipefail
@@ -52,9 +53,18 @@ run() {
     config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
     [ -f "$config" ] || config="$REPO/configs/trainers/$method/$folder.yaml"
     [ -f "$config" ] || config="$REPO/configs/trainers/$method/few_shot.yaml"  # train.py says why it has no other
+    local together=()
+    if [ "${SEEDS_TOGETHER:-0}" = 1 ] && [[ " $* " != *" --eval-only "* ]]; then
+        STACKABLE="${STACKABLE:-$("$PYTHON" "$REPO/train.py" --list-methods seeds-together)}"
+        if [[ " $STACKABLE " == *" $method "* ]]; then
+            together=(--seeds-together)
+        else
+            echo "$method: its seeds cannot be trained together; one after the other"
+        fi
+    fi
     "$PYTHON" "$REPO/train.py" --root "$DATA" --trainer "$method" --backbone "$BACKBONE" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" --config-file "$config" \
-        --output-root "$OUTPUT" "$@" --shots $shots --seeds $seeds --task "$task" ${EXTRA[@]+"${EXTRA[@]}"}
+        --output-root "$OUTPUT" "$@" ${together[@]+"${together[@]}"} --shots $shots --seeds $seeds --task "$task" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
 # table TASK "SHOTS …" "SEEDS …" METHOD … [parse_results.py arguments]

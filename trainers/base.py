@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,6 @@ log = logging.getLogger(__name__)
 
 FEATURE_MODES = ("store", "direct")
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
-
-
-class Step(NamedTuple):
-    """What one training batch gave: the loss, the terms that it sums up, by name, and the accuracy in %."""
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-    accuracy: Tensor
 
 
 class VLTrainer(FrozenTowers):
@@ -138,32 +130,45 @@ class VLTrainer(FrozenTowers):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One step; what it reports stays on the device until somebody reads it."""
-        step = self.losses(batch)
-        self.optim.zero_grad()
-        self.backward(step.loss, step.terms)
-        return self.advance(step)
+        terms, accuracy = self.losses(batch)
+        return self.end_step(self.update(terms), terms, accuracy)
 
-    def losses(self, batch: dict[str, Any]) -> Step:
-        """What a batch of ``train_loader_x`` gives."""
+    def losses(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
+        """The loss terms of a batch of ``train_loader_x``, and the accuracy in %."""
         images, labels = self.parse_batch_train(batch)
         with self.precision():
             terms, logits = self.loss_terms(images, labels)
+        return terms, compute_accuracy(logits, labels)[0][0]
+
+    def update(self, terms: dict[str, Tensor]) -> Tensor:
+        """One optimiser step on the sum of the terms, which is returned."""
+        loss = self.total(terms)
+        self.optim.zero_grad()
+        self.backward(loss, terms)
+        self.descend()
+        return loss
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The sum of the terms, which the epoch's sum takes in."""
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         self._losses = self._losses + loss.detach()
-        return Step(loss, terms, compute_accuracy(logits, labels)[0][0])
+        return loss
 
-    def advance(self, step: Step) -> dict[str, Tensor]:
-        """One optimiser step along the gradients, and the schedule's at the end of an epoch; returns what to report."""
+    def descend(self) -> None:
+        """Let the optimiser step along the gradients."""
         if self.scaler is None:
             self.optim.step()
         else:
             self.scaler.step(self.optim)
             self.scaler.update()
+
+    def end_step(self, loss: Tensor, terms: dict[str, Tensor], accuracy: Tensor) -> dict[str, Tensor]:
+        """Let the schedule step if this was the epoch's last batch; returns what the log says of the step."""
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        summary = {"loss": step.loss.detach(), "acc": step.accuracy}
-        if len(step.terms) > 1:
-            summary |= {f"loss_{name}": term.detach() for name, term in step.terms.items()}
+        summary = {"loss": loss.detach(), "acc": accuracy}
+        if len(terms) > 1:
+            summary |= {f"loss_{name}": term.detach() for name, term in terms.items()}
         return summary
 
     def before_epoch(self) -> None:

@@ -151,15 +151,16 @@ class SeedBatch:
         for trainer, own in zip(self.trainers, features.chunk(len(self.trainers)), strict=True):
             trainer.encoded_classes = own
         try:
-            steps = self.each(lambda trainer, batch: trainer.losses(batch), batches)
+            found = self.each(lambda trainer, batch: trainer.losses(batch), batches)
         finally:
             for trainer in self.trainers:
                 trainer.encoded_classes = None
-        for trainer in self.trainers:
-            trainer.optim.zero_grad()
+        losses = self.each(lambda trainer, one: trainer.total(one[0]), found)
+        self.each(lambda trainer: trainer.optim.zero_grad())
         # No seed's loss depends on another's context, so one pass back gives each its own gradient, by its own factor
-        torch.autograd.backward([trainer.scaled(step.loss) for trainer, step in zip(self.trainers, steps, strict=True)])
-        return [trainer.advance(step) for trainer, step in zip(self.trainers, steps, strict=True)]
+        torch.autograd.backward(self.each(lambda trainer, loss: trainer.scaled(loss), losses))
+        self.each(lambda trainer: trainer.descend())
+        return self.each(lambda trainer, loss, one: trainer.end_step(loss, *one), losses, found)
 
 
 def begin(trainer: CoOp, epoch: int) -> None:
