@@ -1,0 +1,139 @@
+"""Measure everything on this machine and print it as a table (docs/PERFORMANCE.md).
+
+    python -m benchmarks                                   # a model of BiomedCLIP's shape with random weights
+    python -m benchmarks --backbone-path FOLDER            # BiomedCLIP's weights, or others of its layout
+    python -m benchmarks --backbone PhantomCLIP --only step test
+
+Every number is measured in this run. It takes about an hour on two cores with nothing else running, most of it the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.parts import PARTS, Results, wanted_parts
+from benchmarks.setting import REPO, MeasurementFailed, Setting, isolated
+
+RANDOM_MODEL = "random_model"  # folder of the model that is made where none is given
+BEGIN, END = "<!-- table: begin (python -m benchmarks --out FILE writes here) -->", "<!-- table: end -->"
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="BiomedCLIP", help="as of train.py")
+    parser.add_argument("--backbone-path", default="", help="folder of its weights; of BiomedCLIP random ones are made without")
+    parser.add_argument(
+        "--root", type=Path, default=REPO / "data" / "phantom", help="datasets; absent ones are generated there"
+    )
+    parser.add_argument("--work", type=Path, help="where to keep runs and logs; a temporary folder by default")
+    parser.add_argument("--json", type=Path, default=REPO / "output" / "benchmarks.json", help="raw measurements, written here")
+    parser.add_argument("--out", type=Path, help="Markdown file whose table, between its two markers, is replaced")
+    parser.add_argument("--only", nargs="+", default=[], choices=sorted(PARTS), metavar="PART", help=f"of {' '.join(PARTS)}")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
+    parser.add_argument("--repeats", type=int, default=5, help="of each measurement; the table shows medians")
+    parser.add_argument("--views", type=int, default=8, help="V of FEATURES.VIEWS where that is compared")
+    parser.add_argument("--quick", action="store_true", help="see that everything works; the numbers mean nothing")
+    return parser.parse_args(argv)
+
+
+def measure(setting: Setting, only: list[str], path: Path) -> Results:
+    """All wanted parts, one after the other; the raw results are in ``path`` after each."""
+    parts = wanted_parts(only)
+    results: Results = {
+        "setting": asdict(setting),
+        "machine": isolated(setting, "machine:describe"),
+        "parts": parts,
+        "took_s": {},
+    }
+    for name in PARTS:
+        results[name] = {}
+    results |= {"dpt": {}, "coop": {}}
+    for name in parts:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        started = time.perf_counter()
+        PARTS[name](setting, results)
+        results["took_s"][name] = time.perf_counter() - started
+        write_whole(path, json.dumps(results, indent=1))
+    return results
+
+
+def table(results: Results) -> str:
+    """Markdown: the machine, and the lines of the parts that were run."""
+    from tabulate import tabulate
+
+    from benchmarks.rows import COLUMNS, ROWS
+
+    setting, machine = results["setting"], results["machine"]
+    random_weights = Path(setting["path"]).name == RANDOM_MODEL
+    shape = "random weights of its shape" if random_weights else setting["path"] or "its own weights"
+    lines = [
+        f"{setting['backbone']} ({shape}); {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB; {machine['gpu'] or 'no GPU'}; torch {machine['versions']['torch']}; "
+        f"load {machine['load_at_start']:.1f} at the start; medians of up to {setting['repeats']}; "
+        f"{sum(results['took_s'].values()) / 60:.0f} min.",
+    ]
+    if setting["quick"]:
+        lines.append("**A quick run: its numbers mean nothing.**")
+    rows = [row for name in ROWS if name in results["parts"] for row in ROWS[name](results)]
+    return "\n\n".join([*lines, tabulate(rows, COLUMNS, tablefmt="pipe", disable_numparse=True)])
+
+
+def fill(path: Path, text: str) -> None:
+    """Replace what stands between the markers of a Markdown file.
+
+    Raises:
+        ValueError: it has not both markers once.
+    """
+    before, found, rest = path.read_text().partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not found or not ended:
+        raise ValueError(f"{path} must hold the lines {BEGIN} and {END}")
+    write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it. (dassl's own would bring torch into this small process, whose
+    size the measuring processes inherit as their peak.)"""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 a measurement failed, 2 a user's mistake."""
+    args = parse_arguments(argv)
+    if args.out and (not args.out.is_file() or BEGIN not in args.out.read_text() or END not in args.out.read_text()):
+        print(f"error: {args.out} must hold the lines {BEGIN} and {END}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        work = (args.work or Path(scratch)).resolve()
+        random_weights = args.backbone == "BiomedCLIP" and not args.backbone_path
+        path = str(work / RANDOM_MODEL) if random_weights else args.backbone_path and str(Path(args.backbone_path).resolve())
+        setting = Setting(
+            args.backbone, path, str(args.root.resolve()), str(work), args.threads, args.repeats, args.quick, args.views
+        )
+        try:
+            if random_weights:
+                isolated(setting, "random_model:make", folder=path)
+            results = measure(setting, args.only, args.json)
+        except MeasurementFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    text = table(results)
+    print(text)
+    if args.out:
+        fill(args.out, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

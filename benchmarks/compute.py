@@ -1,0 +1,107 @@
+"""How near the towers come to what the machine can multiply, and the least time that a job's tower passes take at that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.jobs import published, typical
+from benchmarks.setting import Setting
+from benchmarks.units import build, config, need_data, repeated
+
+SIZES = (1024, 2048, 3072, 4096)
+BATCH = 100  # images, as the store encodes them
+
+
+def count_flops(call: Callable[[], Any]) -> int:
+    """Floating-point operations of the matrix products and convolutions of ``call``: 2 per multiply-add.
+
+    Attention runs unfused while counting, as the counter knows no fused attention of a CPU; it multiplies the same.
+    """
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        call()
+    return counter.get_total_flops()
+
+
+def product_rate(
+    device: torch.device, sizes: tuple[int, ...], repeats: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """FLOP/s of square matrix products by size, best of ``repeats``, and the best of all sizes."""
+    by_size = {}
+    for size in sizes:
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        by_size[size] = 2 * size**3 / min(repeated(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), repeats))
+    return {"by_size": by_size, "best": max(by_size.values())}
+
+
+def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
+    """Image encoding by BiomedDPT's tower: seconds and FLOPs per image; the machine's rate; FLOPs of a base2new job."""
+    need_data(setting, "btmri")
+    folder = setting.folder("runs") / "rates"
+    keys = {"FEATURES__ROOT": setting.folder("rates"), "TRAINER__BIOMEDDPT__PREC": precision}
+    trainer = build(config(setting, "BiomedDPT", "btmri", "base", folder, **keys))
+    size, count = trainer.backbone.image_size, 4 if setting.quick else BATCH
+    images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0)).to(trainer.device)
+
+    def encode(some: Tensor) -> None:
+        with torch.inference_mode():
+            trainer.encode(some)
+
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    sizes = SIZES[:1] if setting.quick else SIZES
+    products = [product_rate(trainer.device, sizes, setting.repeats, dtype)]
+    seconds = repeated(lambda: encode(images), setting.repeats)
+    products.append(product_rate(trainer.device, sizes, setting.repeats, dtype))  # again: a machine's speed drifts
+    per_image = count_flops(lambda: encode(images[:1]))
+    trainer_new = build(config(setting, "BiomedDPT", "btmri", "new", folder, **keys))
+    return {
+        "precision": precision,
+        "device": str(trainer.device),
+        "images": count,
+        "encode_s": seconds,
+        "flops_per_image": per_image,
+        "products": products,
+        "flops_per_s": max(one["best"] for one in products),
+        "flops": {"image": per_image} | text_flops(trainer, trainer_new),
+    }
+
+
+def text_flops(base: Any, new: Any) -> dict[str, int]:
+    """FLOPs of the text tower in a base2new job: a training step there and back, class features of both splits, and all
+    of their prompts (K per class)."""
+
+    def step() -> None:
+        base.set_model_mode("train")
+        base.encode_classes().sum().backward()
+        base.optim.zero_grad()
+
+    def prompts(trainer: Any) -> None:
+        texts = trainer.prompts.texts
+        for name in trainer.classnames:
+            trainer.backbone.encode_text(texts[name])
+
+    with torch.no_grad():
+        classes = sum(count_flops(trainer.encode_classes) for trainer in (base, new))
+        ensembles = sum(count_flops(lambda trainer=trainer: prompts(trainer)) for trainer in (base, new))
+    return {"step": count_flops(step), "classes": classes, "prompts": ensembles}
+
+
+def floor_seconds(found: dict[str, Any], costs: dict[str, Any]) -> float:
+    """The least seconds of a base2new job at published sizes: its tower passes at the machine's rate, and nothing else."""
+    sizes, flops = published(costs, 2), found["flops"]
+    images = sizes.epochs * costs["train_images"] + sum(sizes.test_images)
+    steps = sizes.epochs * costs["steps_per_epoch"]
+    work = images * flops["image"] + steps * flops["step"] + flops["classes"] + flops["prompts"]
+    return work / found["flops_per_s"]
+
+
+def fraction(found: dict[str, Any]) -> float:
+    """Share of the machine's rate that image encoding reaches."""
+    return found["images"] * found["flops_per_image"] / typical(found["encode_s"]) / found["flops_per_s"]

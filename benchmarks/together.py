@@ -1,0 +1,51 @@
+"""Three seeds trained as one batch against one seed alone: seconds per step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.setting import Setting
+from benchmarks.units import build, config, need_data, repeated
+from trainers.seed_batch import SeedBatch, begin
+
+SEEDS = (1, 2, 3)
+
+
+def seed_batch(setting: Setting, method: str = "BiomedDPT", split: str = "base") -> dict[str, Any]:
+    """Steps of one seed, steps of :class:`SeedBatch` with three, and the text tower's share of each, there and back."""
+    need_data(setting, "btmri")
+    trainers = []
+    for seed in SEEDS:
+        run = setting.folder("runs") / f"together-{seed}-{time.time_ns()}"
+        trainers.append(
+            build(config(setting, method, "btmri", split, run, SEED=seed, FEATURES__ROOT=setting.folder("together")))
+        )
+    found: dict[str, Any] = {"method": method, "classes": len(trainers[0].classnames), "seeds": len(SEEDS)}
+    for name, group in (("one", trainers[:1]), ("all", trainers)):
+        batch = SeedBatch(group)
+        batch.each(begin_first)
+        batches = [next(iter(trainer.train_loader_x)) for trainer in group]
+        for trainer in group:
+            trainer.batch_idx, trainer.num_batches = 0, 10**6
+
+        def step(batch: SeedBatch = batch, batches: Any = batches) -> None:
+            batch.step(batches)
+
+        def text_pass(batch: SeedBatch = batch, group: Any = group) -> None:
+            prompts = torch.cat([trainer.class_prompts()[0] for trainer in group])
+            batch.first.backbone.encode_embeddings(prompts, batch.tokens).sum().backward()
+
+        def lone(trainer: Any = group[0], one: Any = batches[0]) -> None:
+            trainer.forward_backward(one)
+
+        found[f"{name}_text_s"] = repeated(text_pass, setting.repeats * 3, warm_up=2)
+        found[f"{name}_s"] = repeated(lone if name == "one" else step, setting.repeats * 3, warm_up=2)
+    return found
+
+
+def begin_first(trainer: Any) -> None:
+    """As the first epoch begins."""
+    begin(trainer, 0)
