@@ -64,6 +64,8 @@ class VLTrainer(FrozenTowers):
                 said.append(f"{key} {own[key]} (published: {published[key]})")
         if cfg.FEATURES.VIEWS and cls.frozen_images:
             said.append(f"FEATURES.VIEWS {cfg.FEATURES.VIEWS}: epochs go round this many views of each image")
+        if cfg.MODEL.BACKBONE.TF32:
+            said.append("MODEL.BACKBONE.TF32 True: float32 products are rounded to TF32")
         if not cfg.MODEL.BACKBONE.PRETRAINED:
             said.append("the backbone's weights are random (MODEL.BACKBONE.PRETRAINED False)")
         return said
