@@ -95,10 +95,10 @@ class FrozenTowers(TrainerX):
         super().build_data_loader()
         if not self.frozen_images:
             return
-        stored = self.cfg.FEATURES.MODE == "store"
+        stored, at_once = self.cfg.FEATURES.MODE == "store", self.cfg.DATALOADER.TEST.BATCH_SIZE
         self.encoder = Encoder(
             self.encode,
-            self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            min(at_once, CPU_IMAGES) if self.device.type == "cpu" else at_once,
             self.cfg.DATALOADER.NUM_WORKERS,
             self.feature_root,
             self.about_features,
@@ -154,10 +154,8 @@ class FrozenTowers(TrainerX):
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) on any device -> (B, D) float32 features of the frozen image tower, not normalised."""
-        at_once = CPU_IMAGES if self.device.type == "cpu" else len(images)
         with torch.no_grad(), self.precision():
-            parts = [self.backbone.encode_image(part.to(self.device), self.visual_prompt()) for part in images.split(at_once)]
-        return torch.cat(parts).float()
+            return self.backbone.encode_image(images.to(self.device), self.visual_prompt()).float()
 
     def image_features(self, images: Tensor) -> Tensor:
         """(B, D) normalised features of images (B, 3, H, W), or of stored features (B, D); without gradients."""
