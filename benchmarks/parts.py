@@ -36,13 +36,13 @@ def step(setting: Setting, results: Results) -> None:
 
 def build(setting: Setting, results: Results) -> None:
     """Building BiomedDPT, each time in a process of its own; the first of all only warms the file cache."""
-    isolated(setting, "units:build_once", mode="ours", store="build")
-    for name, mode, keep in (("reference", "reference", True), ("cold", "ours", False), ("stored", "ours", True)):
+    isolated(setting, "building:build_once", mode="ours", store="build")  # writes the prompts' features, too
+    for name, mode, keep in (("reference", "reference", True), ("stored", "ours", True), ("cold", "ours", False)):
         found = []
         for _ in range(min(3, setting.repeats)):
             if not keep:
                 shutil.rmtree(setting.folder("build"))
-            found.append(isolated(setting, "units:build_once", mode=mode, store="build"))
+            found.append(isolated(setting, "building:build_once", mode=mode, store="build"))
         results["build"][name] = {
             "build_s": [one["build_s"] for one in found],
             "import_s": [one["process"]["import_s"] for one in found if "process" in one],

@@ -6,7 +6,6 @@ with everything stored.
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import time
@@ -162,13 +161,13 @@ def costs(
         started = now()
         trainer = build(cfg)
         found = {"method": method, "dataset": dataset, "split": split, "mode": mode, "build_s": now() - started}
-        found |= facts(trainer, cfg)
         with empty_store(trainer, setting.folder("images") / run.name):
             if trainer.learns:
                 found |= training(trainer, repeats)
             found |= testing(trainer, cut_test_images(trainer, test_images), repeats, run)
         if trainer.learns:
             found |= saving(trainer, run, repeats)
+        found |= facts(trainer, cfg)  # not before: it hashes the weights, which the pieces above pay for when they need it
         if rebuild:
             again = config(setting, method, dataset, rebuild, run, FEATURES__ROOT=setting.folder(store), **overrides)
             found["rebuild_s"] = timed(lambda: build(again))
@@ -284,18 +283,3 @@ def saving(trainer: VLTrainer, run: Path, repeats: int) -> dict[str, Any]:
         "load_s": repeated(lambda: trainer.load_model(str(run)), repeats),
         "checkpoint_bytes": os.stat(path).st_size,
     }
-
-
-# -- building alone ---------------------------------------------------------------------------------------
-
-
-def build_once(setting: Setting, mode: str, store: str, method: str = "BiomedDPT", dataset: str = "btmri", split: str = "base",
-               warm: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Seconds of one build; with ``warm`` of the second in this process, where the reference builds all of it again."""
-    need_data(setting, dataset)
-    with mode_context(mode):
-        cfg = config(setting, method, dataset, split, setting.folder("runs") / "build", FEATURES__ROOT=setting.folder(store))
-        if warm:
-            build(cfg)
-            gc.collect()
-        return {"build_s": timed(lambda: build(cfg))}

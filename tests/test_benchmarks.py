@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import backbones
+import train
 from backbones.open_clip_tower import OpenClipBackbone
 from benchmarks import jobs, reference, rows
 from benchmarks.__main__ import BEGIN, END, main
@@ -20,6 +21,7 @@ from benchmarks.setting import MeasurementFailed, Setting, in_process
 from benchmarks.units import build, config, mode_context
 from dassl.utils import UserError
 from tests.conftest import BTMRI_CLASSES, write_dataset
+from tests.helpers import arguments
 
 KVASIR = ("dyed lifted polyps", "dyed resection margins", "esophagitis", "normal cecum", "normal pylorus", "normal z line",
           "polyps", "ulcerative colitis")  # fmt: skip
@@ -35,6 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(tiny_biomedclip: Path, root: Path, tmp_path: Path) -> Iterator[Setting]:
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # toy sizes: a second thread only waits, and for long where the machine is busy
     yield Setting("BiomedCLIP", str(tiny_biomedclip), str(root), str(tmp_path), threads=1, repeats=1, quick=True)
     torch.set_num_threads(threads)
 
@@ -117,6 +120,17 @@ def test_the_reference_leaves_nothing_behind(tiny: Setting) -> None:
     assert before == after
     assert not backbones._loaded
     assert trainer_of(tiny, "ours").backbone is trainer_of(tiny, "ours").backbone
+
+
+@pytest.mark.usefixtures("log_off_stdout")
+def test_the_reference_takes_the_arguments_of_train_py(tiny: Setting, tmp_path: Path) -> None:
+    results = {}
+    for name, run in (("reference", reference.main), ("ours", train.main)):
+        words = arguments(METHOD, Path(tiny.path), Path(tiny.root), tmp_path / name, split="base", TEXT_DROPOUT=False)
+        assert run(words) == 0
+        results[name] = json.loads((tmp_path / name / "results.json").read_text())
+    assert (results["reference"]["features"], results["ours"]["features"]) == ("direct", "store")
+    assert results["reference"]["metrics"] == pytest.approx(results["ours"]["metrics"], abs=1e-3)
 
 
 # -- what is counted and added up -------------------------------------------------------------------------
@@ -225,4 +239,4 @@ def test_a_measuring_process_tells_its_memory_and_its_errors(tiny: Setting) -> N
     assert process["import_s"] > 0
     assert 0 < process["start_bytes"] < process["import_bytes"] <= process["peak_bytes"]
     with pytest.raises(MeasurementFailed, match="no_such_mode"):
-        in_process(tiny, "units:build_once", mode="no_such_mode", store="store")
+        in_process(tiny, "building:build_once", mode="no_such_mode", store="store")
