@@ -1,0 +1,50 @@
+"""Every method that learns ends above chance on real brain MRI, 16 shots, although PhantomCLIP never saw a real image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import train
+from tests.conftest import REPO, SHARED
+from tests.helpers import arguments
+from trainers.config import methods
+
+CHANCE = 25.0  # four classes, equally many test images each
+# as in benchmarks/real_sample.sh, with fewer epochs
+HARDER = {"OPTIM.NAME": "adam", "OPTIM.LR": "0.02", "INPUT.RRCROP_SCALE": "(0.8,1.0)"}
+ADAPTERS = ("CLIPAdapter", "TipAdapterF")
+IMAGE_PROMPTS = ("MaPLe", "PromptSRC", "VPT", "DPT")
+LEARNERS = [name for name, cls in methods().items() if cls.learns]
+
+pytestmark = pytest.mark.skipif(
+    not (SHARED / "data" / "BTMRI").is_dir(), reason="no ../shared/data/BTMRI: real images are not here"
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Methods share what one of them encoded."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.mark.parametrize("method", LEARNERS)
+def test_every_learner_beats_chance_on_real_mri(method: str, cache: Path, tmp_path: Path) -> None:
+    cls = methods()[method]
+    words = arguments(
+        method, Path(), SHARED / "data", tmp_path, split="all", backbone="PhantomCLIP", shots=16,
+        epochs=10 if method in IMAGE_PROMPTS else 20,
+        extra=("--config-file", str(REPO / "configs" / "trainers" / method / "few_shot.yaml")),
+    )  # fmt: skip
+    words = words[: words.index("MODEL.BACKBONE.PATH")] + words[words.index("MODEL.BACKBONE.PATH") + 2 :]
+    words += ["FEATURES.ROOT", str(cache), "FEATURES.VIEWS", "2"] if cls.frozen_images else []
+    if cls.uses_optimizer:
+        settings = HARDER | ({"OPTIM.LR": "0.001"} if method in ADAPTERS else {})
+        words += [word for pair in settings.items() for word in pair]
+    if "CSC" in cls.defaults() and method not in IMAGE_PROMPTS:
+        words += [f"TRAINER.{cls.section}.CSC", "True"]
+    assert train.main(words) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metrics"]["accuracy"] > CHANCE
