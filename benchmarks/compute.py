@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,22 +24,40 @@ def count_flops(call: Callable[[], Any]) -> int:
 
     Attention runs unfused while counting, as the counter knows no fused attention of a CPU; it multiplies the same.
     """
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=ONEDNN)
     with sdpa_kernel(SDPBackend.MATH), counter:
         call()
     return counter.get_total_flops()
 
 
-def product_rate(
-    device: torch.device, sizes: tuple[int, ...], repeats: int, dtype: torch.dtype = torch.float32
-) -> dict[str, Any]:
-    """FLOP/s of square matrix products by size, best of ``repeats``, and the best of all sizes."""
-    by_size = {}
+def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * math.prod(x) * weight[0]  # (..., K) by (N, K)
+
+
+def onednn(x: Tensor, weight: Tensor) -> Tensor:
+    """``x weight^T`` by oneDNN, on the CPU: there PyTorch's own choice is MKL, which is slower on some processors."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+ONEDNN = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if HAS_ONEDNN else {}  # PyTorch's counter does not know it
+
+
+def product_rate(device: torch.device, sizes: tuple[int, ...], repeats: int, dtype: torch.dtype) -> dict[str, Any]:
+    """FLOP/s of square matrix products by library and size, best of ``repeats``, and the best of all.
+
+    On a CPU in float32 both of PyTorch's libraries are tried: which is faster depends on the processor.
+    """
+    libraries: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"torch.mm": torch.mm}
+    if device.type == "cpu" and dtype == torch.float32 and HAS_ONEDNN:
+        libraries["oneDNN"] = onednn
+    by_size: dict[str, dict[int, float]] = {name: {} for name in libraries}
     for size in sizes:
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        out = torch.empty_like(a)
-        by_size[size] = 2 * size**3 / min(repeated(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), repeats))
-    return {"by_size": by_size, "best": max(by_size.values())}
+        for name, product in libraries.items():
+            seconds = min(repeated(lambda a=a, b=b, product=product: product(a, b), repeats))
+            by_size[name][size] = 2 * size**3 / seconds
+    return {"by_size": by_size, "best": max(rate for one in by_size.values() for rate in one.values())}
 
 
 def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:

@@ -48,6 +48,7 @@ def _path(setting: Setting, mode: str, steps: int, images: int) -> dict[str, Ten
         run = setting.folder("runs") / f"equality-{mode}"
         trainer = build(config(setting, METHOD, "btmri", "base", run, DATALOADER__TEST__BATCH_SIZE=16, **keys))
         cut_test_images(trainer, images)
+        trainer.store.ahead = 1  # as many epochs are encoded as the steps need
         found = {"ctx_start": trainer.prompt_learner.ctx.detach().clone(), "text_features": trainer.fixed_features}
         found["view_features"] = _first_views(trainer)
         train_steps(trainer, steps)

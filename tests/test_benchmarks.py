@@ -14,7 +14,7 @@ import train
 from backbones.open_clip_tower import OpenClipBackbone
 from benchmarks import jobs, reference, rows
 from benchmarks.__main__ import BEGIN, END, main
-from benchmarks.compute import count_flops, product_rate
+from benchmarks.compute import HAS_ONEDNN, count_flops, onednn, product_rate
 from benchmarks.equality import METHOD, same_numbers, train_steps
 from benchmarks.parts import PARTS, at_shots, wanted_parts
 from benchmarks.setting import MeasurementFailed, Setting, in_process
@@ -149,9 +149,17 @@ def test_flops_of_a_vit_b16() -> None:
     assert 17.4e9 < counted / 2 < 17.7e9
 
 
-def test_the_rate_is_the_best_of_the_sizes() -> None:
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN product")
+def test_flops_are_counted_whichever_library_multiplies() -> None:
+    x, weight = torch.randn(2, 7, 5), torch.randn(3, 5)
+    assert torch.allclose(onednn(x, weight), x @ weight.T, atol=1e-5)
+    assert count_flops(lambda: onednn(x, weight)) == count_flops(lambda: x @ weight.T) == 2 * 2 * 7 * 5 * 3
+
+
+def test_the_rate_is_the_best_of_sizes_and_libraries() -> None:
     found = product_rate(torch.device("cpu"), (16, 64), 2, torch.float32)
-    assert found["best"] == max(found["by_size"].values()) > 0
+    assert set(found["by_size"]) == ({"torch.mm", "oneDNN"} if HAS_ONEDNN else {"torch.mm"})
+    assert found["best"] == max(rate for by_size in found["by_size"].values() for rate in by_size.values()) > 0
 
 
 COSTS = {
