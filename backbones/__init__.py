@@ -10,6 +10,7 @@ import torch
 from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.biomedclip import biomedclip
 from backbones.clip import any_open_clip, clip
+from backbones.cpu_linear import quicken
 from backbones.phantomclip import phantomclip
 from backbones.pmcclip import pmcclip, pmcclip_as_trained
 from backbones.pubmedclip import pubmedclip
@@ -68,6 +69,7 @@ def build_backbone(
             backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
         finally:
             logging.getLogger().removeFilter(_quiet)
+        quicken(backbone)
         _loaded.clear()
         _loaded[key] = backbone.to(device)
     return _loaded[key]

@@ -17,6 +17,7 @@ CHANCE = 25.0  # four classes, equally many test images each
 HARDER = {"OPTIM.NAME": "adam", "OPTIM.LR": "0.02", "INPUT.RRCROP_SCALE": "(0.8,1.0)"}
 ADAPTERS = ("CLIPAdapter", "TipAdapterF")
 IMAGE_PROMPTS = ("MaPLe", "PromptSRC", "VPT", "DPT")
+EPOCHS = {"CLIPAdapter": 100, "TipAdapterF": 100, "CoCoOp": 3, "CoOp": 30, "ProGrad": 30, "KgCoOp": 30}
 LEARNERS = [name for name, cls in methods().items() if cls.learns]
 
 pytestmark = pytest.mark.skipif(
@@ -35,7 +36,7 @@ def test_every_learner_beats_chance_on_real_mri(method: str, cache: Path, tmp_pa
     cls = methods()[method]
     words = arguments(
         method, Path(), SHARED / "data", tmp_path, split="all", backbone="PhantomCLIP", shots=16,
-        epochs=10 if method in IMAGE_PROMPTS else 20,
+        epochs=EPOCHS.get(method, 10),
         extra=("--config-file", str(REPO / "configs" / "trainers" / method / "few_shot.yaml")),
     )  # fmt: skip
     words = words[: words.index("MODEL.BACKBONE.PATH")] + words[words.index("MODEL.BACKBONE.PATH") + 2 :]
