@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from backbones.cpu_linear import available, product
 from benchmarks.jobs import published, typical
 from benchmarks.setting import Setting
 from benchmarks.units import build, config, need_data, repeated
 
 SIZES = (1024, 2048, 3072, 4096)
-BATCH = 100  # images, as the store encodes them
+BATCH = 100  # images, which the store encodes in parts
 
 
 def count_flops(call: Callable[[], Any]) -> int:
@@ -34,12 +35,7 @@ def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -
     return 2 * math.prod(x) * weight[0]  # (..., K) by (N, K)
 
 
-def onednn(x: Tensor, weight: Tensor) -> Tensor:
-    """``x weight^T`` by oneDNN, on the CPU: there PyTorch's own choice is MKL, which is slower on some processors."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-
-
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_ONEDNN = available()
 ONEDNN = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if HAS_ONEDNN else {}  # PyTorch's counter does not know it
 
 
@@ -50,12 +46,12 @@ def product_rate(device: torch.device, sizes: tuple[int, ...], repeats: int, dty
     """
     libraries: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"torch.mm": torch.mm}
     if device.type == "cpu" and dtype == torch.float32 and HAS_ONEDNN:
-        libraries["oneDNN"] = onednn
+        libraries["oneDNN"] = product
     by_size: dict[str, dict[int, float]] = {name: {} for name in libraries}
     for size in sizes:
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        for name, product in libraries.items():
-            seconds = min(repeated(lambda a=a, b=b, product=product: product(a, b), repeats))
+        for name, multiply in libraries.items():
+            seconds = min(repeated(lambda a=a, b=b, multiply=multiply: multiply(a, b), repeats))
             by_size[name][size] = 2 * size**3 / seconds
     return {"by_size": by_size, "best": max(rate for one in by_size.values() for rate in one.values())}
 
@@ -71,7 +67,8 @@ def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
 
     def encode(some: Tensor) -> None:
         with torch.inference_mode():
-            trainer.encode(some)
+            for part in some.split(trainer.encoder.batch_size):
+                trainer.encode(part)
 
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     sizes = SIZES[:1] if setting.quick else SIZES
