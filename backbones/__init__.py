@@ -15,6 +15,7 @@ from backbones.phantomclip import phantomclip
 from backbones.pmcclip import pmcclip, pmcclip_as_trained
 from backbones.pubmedclip import pubmedclip
 from backbones.visual_prompts import VisualPrompt, zero_vectors
+from dassl.data.loader import scoped_seed
 from dassl.utils import UserError, nearest
 
 BACKBONES: dict[str, Callable[..., VisionLanguageBackbone]] = {
@@ -66,7 +67,9 @@ def build_backbone(
         # open_clip narrates its loading on the root logger
         logging.getLogger().addFilter(_quiet)
         try:
-            backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
+            # one that is handed out again draws nothing: nor may one that is built, or a run would depend on what ran before
+            with scoped_seed(f"{name} {path}"):
+                backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
         finally:
             logging.getLogger().removeFilter(_quiet)
         quicken(backbone)

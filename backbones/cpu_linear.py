@@ -53,6 +53,7 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
         or weight.dtype != torch.float32
         or x.device.type != "cpu"
         or weight.requires_grad
+        or (layer.bias is not None and layer.bias.requires_grad)
         or not x.numel()
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()

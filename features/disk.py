@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dassl.utils import write_json
+from dassl.utils import NotFiniteError, UserError, write_json
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,13 @@ class Space:
         """Add rows (n, D) float32.
 
         Raises:
-            ValueError: a number of keys other than n, or rows that are not finite.
+            ValueError: a number of keys other than n.
+            NotFiniteError: rows that are infinite or NaN.
         """
         if rows.ndim != 2 or len(keys) != len(rows):
             raise ValueError(f"{len(keys)} keys for rows of shape {tuple(rows.shape)}")
         if not torch.isfinite(rows).all():
-            raise ValueError("features that are infinite or NaN are not kept")
+            raise NotFiniteError("features that are infinite or NaN: encode in full precision (PREC fp32 or bf16)")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / ABOUT).is_file():
             write_json(self.about, str(self.folder / ABOUT))
@@ -115,7 +117,10 @@ class Space:
     @contextmanager
     def filling(self) -> Iterator[None]:
         """One process at a time encodes for a space: a second one waits, then finds the rows there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"FEATURES.ROOT: {self.folder.parent} cannot be written to ({error.strerror})") from error
         with FileLock(self.folder / ".lock"):
             yield
 
@@ -128,6 +133,7 @@ class Space:
                 except DamagedSegment as error:
                     log.warning("%s: left out and encoded again", error)
                     continue
+                _mark_read(path)
                 self._take(path.name, keys, rows)
 
     def _take(self, name: str, keys: list[bytes], rows: Tensor) -> None:
@@ -137,6 +143,12 @@ class Space:
     def _row(self, key: bytes) -> Tensor:
         name, number = self._rows[key]
         return self._read[name][number]
+
+
+def _mark_read(path: Path) -> None:
+    """Set the time of the last read, which many file systems do not keep; whether it can be set does not matter."""
+    with suppress(OSError):
+        os.utime(path, (time.time(), path.stat().st_mtime))
 
 
 class DamagedSegment(Exception):
@@ -212,7 +224,7 @@ def prune(root: Path, max_bytes: int) -> list[Path]:
         with FileLock(space["folder"] / ".lock"):
             for path in space["folder"].glob(f"*{SUFFIX}*"):
                 path.unlink(missing_ok=True)
-        shutil.rmtree(space["folder"], ignore_errors=True)
+            shutil.rmtree(space["folder"], ignore_errors=True)
         total -= space["bytes"]
         removed.append(space["folder"])
     return removed

@@ -88,7 +88,11 @@ class Encoder:
     def _encoded(self, dataset: DatasetWrapper, views: Sequence[tuple[int, int]], name: str) -> Tensor:
         # a generator of its own: what is on disk already must not move the training's random stream
         loader = DataLoader(
-            _Views(dataset, views), self.batch_size, num_workers=self.workers, generator=torch.Generator().manual_seed(0)
+            _Views(dataset, views),
+            self.batch_size,
+            num_workers=self.workers,
+            generator=torch.Generator().manual_seed(0),
+            pin_memory=torch.cuda.is_available(),
         )
         with torch.inference_mode():
             batches = tqdm(loader, desc=f"encode {name}", disable=None, leave=False)
@@ -96,10 +100,18 @@ class Encoder:
         return torch.cat(rows)
 
     def _space(self, dataset: DatasetWrapper) -> Space:
-        transform = repr(dataset.transform)
+        transform = transform_name(dataset.transform)
         if transform not in self._spaces:
             self._spaces[transform] = Space(self.root, {**self._about(), "transform": transform})
         return self._spaces[transform]
+
+
+def transform_name(transform: Any) -> str:
+    """What a transform does, in words: each step's ``repr``, or its class and attributes where it has none of its own."""
+    steps = getattr(transform, "transforms", [transform])
+    return "; ".join(
+        f"{type(step).__name__}{vars(step)}" if type(step).__repr__ is object.__repr__ else repr(step) for step in steps
+    )
 
 
 def view_key(dataset: DatasetWrapper, epoch: int, number: int) -> bytes:

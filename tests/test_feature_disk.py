@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dassl.utils import NotFiniteError
 from features.__main__ import main as command
 from features.disk import Space, digest, prune, read_segment, spaces, verify
 from tests.conftest import REPO
@@ -37,7 +38,7 @@ def test_rows_come_back_in_another_process_and_for_their_space_only(tmp_path: Pa
     again = Space(tmp_path, {"kind": "image"}).get(KEYS)
     assert torch.equal(torch.stack([again[key] for key in KEYS]), ROWS)
     assert Space(tmp_path, {"kind": "other"}).get(KEYS) == {}
-    with pytest.raises(ValueError, match="infinite or NaN"):
+    with pytest.raises(NotFiniteError, match="infinite or NaN"):
         Space(tmp_path, {}).put(KEYS[:1], torch.full((1, 8), float("nan")))
 
 

@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.transforms import Compose
 
 from backbones import VisionLanguageBackbone, build_backbone
 from backbones.base import TEXTS_AT_ONCE
 from backbones.quick_loading import Undrawn
+from dassl.data.transforms import Cutout, InstanceNormalization
 from dassl.utils import UserError
 from features.disk import spaces
+from features.encoder import transform_name
 from tests.helpers import build
+from tests.tiny_backbones import register_open_clip
 
 TEXTS = [f"a {'very ' * (number % 7)}small photo of a tumor, number {number}" for number in range(2 * TEXTS_AT_ONCE + 5)]
 
@@ -87,6 +91,29 @@ def test_prompts_are_encoded_once_for_all_methods(method, tiny_biomedclip, btmri
     assert not encoded
     assert torch.equal(first.fixed_features, second.fixed_features)
     torch.testing.assert_close(direct.fixed_features, second.fixed_features, rtol=0, atol=1e-5)
+
+
+def test_transforms_are_known_by_what_they_do() -> None:
+    names = [transform_name(Compose([InstanceNormalization(), Cutout(1, length)])) for length in (16, 16, 64)]
+    assert names[0] == names[1] != names[2] and " at 0x" not in names[0]
+
+
+@pytest.mark.parametrize(
+    "setting", ["TRAIN.PRINT_FREQ 0", "DATALOADER.TEST.BATCH_SIZE 0", "DATALOADER.K_TRANSFORMS 2", "INPUT.NO_TRANSFORM True"]
+)
+def test_settings_that_no_run_can_have_are_told(setting: str, tiny_biomedclip, btmri_root, tmp_path) -> None:
+    with pytest.raises(UserError, match=setting.split()[0]):
+        build("CoOp", tiny_biomedclip, btmri_root, tmp_path, split="all", extra=setting.split())
+
+
+def test_a_backbone_that_is_built_takes_nothing_from_the_random_stream(tmp_path: Path) -> None:
+    register_open_clip(tmp_path / "configs")
+    drawn = []
+    for _ in range(2):  # built, then handed out again
+        torch.manual_seed(3)
+        build_backbone("open_clip:tiny-vit", pretrained=False)
+        drawn.append(torch.rand(1))
+    assert torch.equal(*drawn)
 
 
 def test_parameters_keep_what_they_had_and_buffers_get_theirs() -> None:

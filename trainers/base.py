@@ -77,6 +77,17 @@ class VLTrainer(FrozenTowers):
             raise UserError(f'FEATURES.MODE is "{cfg.FEATURES.MODE}", must be {" or ".join(FEATURE_MODES)}')
         if cfg.FEATURES.VIEWS < 0 or (cfg.FEATURES.VIEWS and cfg.FEATURES.MODE != "store"):
             raise UserError(f"FEATURES.VIEWS is {cfg.FEATURES.VIEWS}, must be 0, or a number of views with FEATURES.MODE store")
+        for key, value in (
+            ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ),
+            ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE),
+            ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE),
+        ):
+            if value < 1:
+                raise UserError(f"{key} is {value}, must be 1 or more")
+        if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
+            raise UserError(
+                "DATALOADER.K_TRANSFORMS must be 1 and INPUT.NO_TRANSFORM False: the methods take one view as a tensor"
+            )
         precision = cfg.TRAINER[self.section].get("PREC", "fp32")
         if precision not in PRECISIONS:
             raise UserError(f'TRAINER.{self.section}.PREC is "{precision}", must be one of {", ".join(PRECISIONS)}')

@@ -87,6 +87,7 @@ class FrozenTowers(TrainerX):
         self.backbone.compile_text(bb.COMPILE)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high" if bb.TF32 else "highest")
+            torch.backends.cudnn.allow_tf32 = bool(bb.TF32)
         elif bb.TF32:
             raise UserError("MODEL.BACKBONE.TF32 is True, but TF32 is a GPU's: set it to False here")
 
@@ -126,6 +127,7 @@ class FrozenTowers(TrainerX):
             "backbone": self.backbone.name,
             "weights": self.backbone.fingerprint(),
             "precision": "fp32",
+            "tf32": bool(self.cfg.MODEL.BACKBONE.TF32),
             "device": self.device.type,
         }
 
@@ -135,7 +137,7 @@ class FrozenTowers(TrainerX):
         """F_k (C, K, D): the K sentences of each class through the frozen text tower, not normalised."""
         sentences = [text for name in classnames for text in texts[name]]
         with torch.no_grad():
-            rows = sentence_features(sentences, self.backbone.encode_text, self.feature_root, self.about_texts)
+            rows = sentence_features(sentences, self.backbone, self.feature_root, self.about_texts)
         return rows.view(len(classnames), -1, rows.shape[1]).to(self.device)
 
     # -- images -------------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ def load_run(
     if full_precision:
         cfg.TRAINER[cls.section].PREC = "fp32"
     cfg.USE_CUDA, cfg.VERBOSE = device != "cpu", False
+    # how a GPU was made to train faster says nothing of how to predict
+    cfg.MODEL.BACKBONE.TF32, cfg.MODEL.BACKBONE.COMPILE = False, ""
     cfg.freeze()
     trainer = cls(cfg, facts_without_images(cfg, names))
     _load(trainer, folder, epoch)

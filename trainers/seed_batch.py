@@ -28,6 +28,7 @@ from trainers.base import VLTrainer
 from trainers.checkpoints import LEARNER
 from trainers.coop import CoOp
 
+OWN_STEP = ("backward", "forward_backward", "update", "losses", "total", "descend", "end_step")  # who has one is not stacked
 MARK = "seeds_together.json"  # beside a run's checkpoints
 
 
@@ -41,7 +42,7 @@ def is_stackable(cls: type) -> bool:
         isinstance(cls, type)
         and issubclass(cls, CoOp)
         and cls.encode_classes is CoOp.encode_classes
-        and cls.backward is VLTrainer.backward
+        and all(getattr(cls, name) is getattr(VLTrainer, name) for name in OWN_STEP)
         and cls.frozen_images
         and not cls.text_sees_image
     )
