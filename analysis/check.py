@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.metrics import METRICS
-from analysis.published import BACKBONE, caveats, published, published_cells
+from analysis.published import BACKBONE, at_16_shots, caveats, published, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of
+from dassl.utils import write_json
 
 TOLERANCE, FLOOR = 2.0, 0.5
 IN_PERCENT = [name for name, metric in METRICS.items() if metric.unit]
@@ -62,7 +62,7 @@ def against_published(runs: Sequence[Run], tolerance: float) -> list[Check]:
     for own in by_series([run for run in runs if run.backbone == BACKBONE]).values():
         for paper in published()["papers"]:
             for task, cells in published_cells(own, paper).items():
-                part = split_of(own, "all") if task == "few_shot" else [run for run in own if run.split != "all"]
+                part = split_of(own, "all") if task == "few_shot" else at_16_shots(own)
                 for column, cell in cells.items():
                     if cell.value is None or cell.published is None:
                         continue
@@ -104,6 +104,10 @@ def read_bands(path: Path) -> dict[str, Any]:
         for cell in loaded["cells"]:
             if not set(IDENTITY) <= set(cell) or not cell["band"] >= 0 or not math.isfinite(cell["mean"]):
                 raise ValueError(f"not a cell: {json.dumps(cell)[:120]}")
+            if not isinstance(cell.get("seeds", []), list) or any(isinstance(cell[key], (list, dict)) for key in IDENTITY):
+                raise ValueError(f"not a cell: {json.dumps(cell)[:120]}")
+        if loaded["metric"] not in IN_PERCENT:
+            raise ValueError(f'unknown metric "{loaded["metric"]}", must be one of {", ".join(IN_PERCENT)}')
         return {"metric": str(loaded["metric"]), "cells": loaded["cells"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRun(f"{path} is no band file: {error!r}") from error
@@ -183,16 +187,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     show(checks, args.all)
     if not any(not check.why_not for check in checks):
-        why = sorted({check.why_not for check in checks}) or [f"no runs on {BACKBONE} of a published method"]
+        nothing = f"no cell of {args.bands} was run" if args.bands else f"no runs on {BACKBONE} of a published method"
+        why = sorted({check.why_not for check in checks}) or [nothing]
         print(f"error: nothing to compare: {' | '.join(why)}", file=sys.stderr)
         return 2
     return int(any(check.outside for check in checks))
 
 
 def _write(bands: dict[str, Any], path: Path) -> int:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(bands, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        write_json(bands, str(path))
+    except OSError as error:
+        print(f"error: {path} cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     print(f"{len(bands['cells'])} cells recorded in {path}")
     return 0
 

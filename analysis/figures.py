@@ -106,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen:
         print(f"error: no finished run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
+    if args.output.exists() and not args.output.is_dir():
+        print(f"error: {args.output} is a file, -o names a folder", file=sys.stderr)
+        return 2
     count = 0
     for plot in plots(chosen, args.metric, args.only, args.highlight):
         print(", ".join(path.name for path in save(plot, args.output, args.formats)))

@@ -77,13 +77,21 @@ def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
             if not body:
                 continue
             shown = [
-                run for _, own, cells in rows if task in cells for run in own if (run.split == "all") == (task == "few_shot")
+                run
+                for _, own, cells in rows
+                if task in cells
+                for run in (split_of(own, "all") if task == "few_shot" else at_16_shots(own))
             ]
             columns = next(tuple(cells[task]) for _, _, cells in rows if task in cells)
             told = caveats(shown)
             title = f"{name} accuracy in %, average over datasets: ours / {paper} (difference)"
             tables.append(Table(title + (f". NOT COMPARABLE, ours: {told}" if told else ""), KEYS, columns, tuple(body)))
     return tables
+
+
+def at_16_shots(runs: Sequence[Run]) -> list[Run]:
+    """The runs of base-to-new with as many shots as the papers' table has."""
+    return [run for run in runs if run.split != "all" and run.shots == BASE2NEW_SHOTS]
 
 
 def _scope(runs: Sequence[Run]) -> Scope:

@@ -12,7 +12,6 @@ import argparse
 import base64
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from html import escape
@@ -31,6 +30,7 @@ from analysis.report_runs import details
 from analysis.results import Defect, Run, read_runs
 from analysis.summaries import Scope, by_series
 from analysis.tables import ablation_tables
+from dassl.utils import atomic
 
 PAGE = Path(__file__).parent / "page"
 DEFAULT_METRICS = ("accuracy", "macro_f1", "macro_auroc", "ece")
@@ -143,10 +143,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AmbiguousMethod as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(temporary, args.output)
+    try:
+        with atomic(args.output) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        print(f"error: {args.output} cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     print(
         f"{args.output}: {len(chosen)} runs, {len(concerned)} unfinished or damaged, {args.output.stat().st_size / 1e6:.1f} MB"
     )

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.figure_style import styled
 from analysis.render import render
 
 INCH_PER_CLASS = 0.75
@@ -61,6 +62,7 @@ def separability_table(title: str, cosines: Mapping[str, tuple[Sequence[str], ND
     return render(title, HEADER, rows, style)
 
 
+@styled
 def heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str, path: Path) -> None:
     """Write the matrix as a PNG, the value in each cell."""
     size = 3 + INCH_PER_CLASS * len(names)

@@ -186,7 +186,7 @@ def zero_vector_effect(
         UserError: data or masks are missing, fewer than two images asked for, or a map that asks for a class.
     """
     if count < 2:
-        raise UserError(f"--images is {count}: an interval over images needs 2 or more")
+        raise UserError(f"--count is {count}: an interval over images needs 2 or more")
     for kind in kinds:
         if kind not in ATTENTION_MAPS:
             raise UserError(f'the table compares attention, which asks for no class: {", ".join(ATTENTION_MAPS)}, not "{kind}"')

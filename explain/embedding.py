@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.figure_style import styled
 from dassl.utils import UserError, atomic
 
 METHODS = ("tsne", "pca")
@@ -52,6 +53,7 @@ def in_the_plane(features: NDArray[np.float32], method: str) -> NDArray[np.float
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
 
 
+@styled
 def draw_embedding(
     path: Path,
     image_features: NDArray[np.float32],

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from analysis.figure_style import styled
 from dassl.utils import atomic
 from explain.saliency import saliency
 from trainers.base import VLTrainer
@@ -38,6 +39,7 @@ def displayed(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (images.cpu() * scale + centre).clamp(0, 1).permute(0, 2, 3, 1)
 
 
+@styled
 def draw(rows: Sequence[Sequence[Panel]], path: Path, title: str = "", outline: Tensor | None = None) -> None:
     """Write a PNG with the panels of each row side by side.
 

@@ -22,6 +22,7 @@ from explain import command
 from explain.compare import Shift, effect, measure
 from explain.context import interpret
 from explain.embedding import UNLABELLED, centred, class_of
+from explain.figures import Panel, draw
 from explain.maps import layout_of, mass_inside, rollout, shift
 from explain.masks import coverage, is_informative, mask_path
 from explain.saliency import saliency
@@ -168,6 +169,11 @@ def test_grad_cam_by_hand_on_the_timm_tower(placement, tiny_biomedclip) -> None:
             cam[:3] = 0
         torch.testing.assert_close(found.grid[number].flatten(), cam, **close)
     assert found.grid.sum() > 0
+
+
+def test_a_name_with_a_dollar_sign_is_no_formula(tmp_path: Path) -> None:
+    draw([[Panel(r"a$\frac$b.png", torch.zeros(8, 8, 3))]], tmp_path / "map.png", title=r"$\nothing$")
+    assert (tmp_path / "map.png").stat().st_size > 0
 
 
 def test_mass_and_shift_from_their_definitions() -> None:

@@ -198,6 +198,10 @@ IMPOSSIBLE = {
     "row.csv": ("class,text\nnormal brain,", "line 2: no class or no text"),
     "quote.csv": ('class,text\nnormal brain,"a"b', "is no CSV"),
     "kind.txt": ("normal brain: a", "must be a .py, .csv or .json file"),
+    "nothing.json": (json.dumps({**TEXTS, "normal brain": []}), "no list of sentences for normal brain"),
+    "twice.json": (json.dumps(TEXTS)[:-1] + ', "normal brain": ["b"]}', '"normal brain" stands there twice'),
+    "twice.py": (f"T = {str(TEXTS)[:-1]}, 'normal brain': ['b']}}", "'normal brain'\" stands there twice"),
+    "half.json": (json.dumps({**TEXTS, "normal brain": ["\ud800"]}), "half of a character"),
     "numbers.json": (json.dumps({**TEXTS, "normal brain": [1, 2]}), "normal brain: sentence 1 is not a text"),
 }
 

@@ -170,3 +170,10 @@ def test_only_broken_runs_and_nothing_at_all(tmp_path: Path, capsys: pytest.Capt
     assert report.main([str(tmp_path / "nowhere"), "-o", str(out)]) == 2
     assert report.main([str(tmp_path / "runs"), "-o", str(out), "--shots", "3"]) == 2
     assert "no run below" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(runs_folder: Path, tmp_path: Path, capsys) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    assert report.main([str(runs_folder), "-o", str(taken)]) == 2
+    assert "cannot be written" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["taken"]

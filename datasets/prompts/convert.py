@@ -27,7 +27,7 @@ from dassl.utils import UserError
 from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
-from datasets.prompts.files import exit_status, facts_for, new_record, write_record
+from datasets.prompts.files import exit_status, facts_for, new_record, unique, write_record
 
 MAX_BYTES = 20_000_000
 COLUMNS = {"class": ("class", "classname", "class_name"), "text": ("text", "prompt", "sentence"), "attribute": ("attribute",)}
@@ -53,6 +53,9 @@ def read_python(source: str, path: Path) -> Iterator[tuple[str, Any]]:
                 value = ast.literal_eval(node.value)
             except (ValueError, TypeError) as error:
                 raise _refusal(path, node) from error
+            for part in ast.walk(node.value):
+                if isinstance(part, ast.Dict):
+                    unique([(ast.unparse(key), None) for key in part.keys if key is not None])
             if isinstance(value, dict):
                 yield name, value
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -119,7 +122,7 @@ def read_any(path: Path) -> tuple[list[tuple[str, Any]], bytes]:
         return [("rows", read_csv(source, path))], raw
     if path.suffix == ".json":
         try:
-            return [("JSON", json.loads(source))], raw
+            return [("JSON", json.loads(source, object_pairs_hook=unique))], raw
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no JSON: {error}") from error
     raise UserError(f'{path} ends in "{path.suffix}", must be a .py, .csv or .json file')
@@ -136,7 +139,7 @@ def pick(dictionaries: Sequence[tuple[str, Any]], facts: DatasetFacts, path: Pat
     for where, mapping in _mappings(dictionaries, facts):
         for key, value in mapping.items():
             name = spelt.get(_plain(key)) if isinstance(key, str) else None
-            if name is None or not isinstance(value, (list, tuple)):
+            if name is None or not isinstance(value, (list, tuple)) or not value:
                 continue
             before = found.setdefault(name, (where, list(value)))
             if before[1] != list(value):
@@ -189,7 +192,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.file}: {broken[0]}")
     for fault in check_record(record, facts, library=False):
         print(f"note, kept as it is: {fault}", file=sys.stderr)
-    write_record(record, args.output)
+    try:
+        write_record(record, args.output)
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be written ({error.strerror})") from error
     counts = ", ".join(f"{name} {len(entries)}" for name, entries in record["prompts"].items())
     print(f"written: {args.output} ({counts}). Use it with DATASET.PROMPTS {args.output}")
     return 0

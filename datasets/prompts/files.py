@@ -89,7 +89,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], bytes]:
         raise UserError(f"no prompt file {path}")
     try:
         raw = path.read_bytes()
-        record = json.loads(raw, object_pairs_hook=_unique)
+        record = json.loads(raw, object_pairs_hook=unique)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable JSON file: {' '.join(str(error).split())}") from error
     faults = rules.form_faults(record, library=False)
@@ -98,7 +98,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], bytes]:
     return record, raw
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys differ: of two equal ones JSON would keep the last without a word."""
     found: dict[str, Any] = {}
     for key, value in pairs:

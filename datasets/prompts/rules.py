@@ -72,8 +72,15 @@ def _modality_pattern(modality: str) -> str:
     return MODALITY_WORDS.get(modality) or re.escape(modality)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: a broken escape in JSON leaves half of a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def sentence_faults(text: str, classname: str, modality: str) -> list[str]:
     """What is wrong with one sentence by itself, in words; empty when nothing is."""
+    if not is_unicode(text):
+        return ["has half of a character (a lone surrogate)"]
     faults = []
     count = len(text.split())
     if not WORDS[0] <= count <= WORDS[1]:
@@ -175,6 +182,8 @@ def form_faults(record: Any, *, library: bool = True) -> list[str]:
             labelled = isinstance(entry, dict) and isinstance(entry.get("attribute"), str)
             if not isinstance(plain, str) or not plain.strip():
                 faults.append(f"{name}: sentence {number} is not a text")
+            elif not is_unicode(plain):
+                faults.append(f"{name}: sentence {number} has half of a character (a lone surrogate)")
             elif library and not labelled:
                 faults.append(f"{name}: sentence {number} has no attribute")
     return faults
