@@ -107,5 +107,7 @@ def log_off_stdout() -> Iterator[None]:
     for handler in noisy:
         root.removeHandler(handler)
     yield
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Stdout)]:  # of a run inside the test
+        root.removeHandler(handler)
     for handler in noisy:
         root.addHandler(handler)

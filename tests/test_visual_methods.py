@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import trainers.base
+import trainers.frozen_towers
 from backbones import VisualPrompt
 from dassl.utils import UserError
 from tests.conftest import REPO
@@ -180,7 +180,7 @@ def test_dropout_is_as_published_and_a_shallower_tower_is_said(
 def test_no_patches_is_one_clear_line(method, btmri_root, tmp_path, monkeypatch) -> None:
     backbone = native_clip("tiny-resnet")
     assert not backbone.supports_visual_prompts and len(backbone.visual_layers) == 0
-    monkeypatch.setattr(trainers.base, "build_backbone", lambda *_: backbone)
+    monkeypatch.setattr(trainers.frozen_towers, "build_backbone", lambda *_: backbone)
     with pytest.raises(UserError, match=f"^{method} learns tokens among image patches") as raised:
         build(method, None, btmri_root, tmp_path, split="base")
     names = str(raised.value).split("(")[1]
