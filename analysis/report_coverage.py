@@ -66,12 +66,6 @@ def coverage(runs: Sequence[Run], defects: Sequence[Defect]) -> Coverage:
     return Coverage(rows, columns, _filled(rows, columns, found), tuple(elsewhere))
 
 
-def _order(column: Column) -> tuple[bool, str, int, int]:
-    """Few-shot first, then by dataset, split and shots."""
-    dataset, split, shots = column
-    return split != "all", dataset, SPLIT_ORDER[split], shots
-
-
 def _filled(
     rows: Sequence[Key], columns: Sequence[Column], found: Mapping[tuple[Key, Column], Mapping[int, Mark]]
 ) -> dict[tuple[Key, Column], tuple[Mark, ...]]:

@@ -138,7 +138,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedRun(f"no {RESULTS}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedRun(f"{RESULTS} cannot be read ({error})") from error
     if not isinstance(record, dict) or not record.get("complete"):
         raise DamagedRun(f"{RESULTS} is not complete")
@@ -155,7 +155,8 @@ def read_whole_record(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     record = read_record(folder)
-    if not isinstance(record.get("files", {}), dict):
+    kept = record.get("files", {})
+    if not isinstance(kept, dict) or not all(isinstance(size, int) for size in kept.values()):
         raise DamagedRun(f"{RESULTS} garbles files")
     for name, size in {CONFIG: None, **record.get("files", {})}.items():
         candidates = folder.glob(f"{LOG}*") if name == LOG else [folder / name]

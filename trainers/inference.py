@@ -164,8 +164,8 @@ class ImageFiles(Dataset[tuple[int, Any]]):
         path = self.paths[index]
         try:
             image = read_image(str(path))
-        # Pillow raises SyntaxError and ValueError for some damaged files, and a type of its own for gigantic ones
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # a damaged file makes Pillow's decoders stumble over whatever comes next: SyntaxError, EOFError, struct.error, …
+        except Exception as error:
             return index, Unreadable(path, " ".join(str(error).split()) or type(error).__name__)
         return index, self.transform(image)
 
