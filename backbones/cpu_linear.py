@@ -1,7 +1,7 @@
 """Frozen linear layers on x86 CPUs through oneDNN.
 
-PyTorch gives float32 products to MKL, which keeps from the wide instructions of processors that are not Intel's: there
-oneDNN, which PyTorch carries too, is about twice as fast. It reads the layers' own weights, so nothing is held twice.
+PyTorch gives float32 products to MKL, which on processors that are not Intel's may be much slower than oneDNN, which PyTorch
+carries too (docs/PERFORMANCE.md has both rates). It reads the layers' own weights, so nothing is held twice.
 """
 
 from __future__ import annotations

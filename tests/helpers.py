@@ -10,10 +10,10 @@ from pathlib import Path
 from tests.conftest import REPO
 
 
-def arguments(method: str, folder: Path, root: Path, out: Path, *, split: str, dataset: str = "btmri", seed: int = 1,
+def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split: str, dataset: str = "btmri", seed: int = 1,
               backbone: str = "BiomedCLIP", shots: int = 2, epochs: int = 2, extra: tuple[str, ...] = (),
               **own: object) -> list[str]:  # fmt: skip
-    """train.py's arguments for a short run."""
+    """train.py's arguments for a short run; ``folder`` has the backbone's weights, where it needs some."""
     config = REPO / "configs" / "trainers" / method / "base_to_novel" / f"{dataset}.yaml"
     if not config.is_file():
         config = config.parent.with_suffix(".yaml")

@@ -35,11 +35,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_learner_beats_chance_on_real_mri(method: str, cache: Path, tmp_path: Path) -> None:
     cls = methods()[method]
     words = arguments(
-        method, Path(), SHARED / "data", tmp_path, split="all", backbone="PhantomCLIP", shots=16,
+        method, None, SHARED / "data", tmp_path, split="all", backbone="PhantomCLIP", shots=16,
         epochs=EPOCHS.get(method, 10),
         extra=("--config-file", str(REPO / "configs" / "trainers" / method / "few_shot.yaml")),
     )  # fmt: skip
-    words = words[: words.index("MODEL.BACKBONE.PATH")] + words[words.index("MODEL.BACKBONE.PATH") + 2 :]
     words += ["FEATURES.ROOT", str(cache), "FEATURES.VIEWS", "2"] if cls.frozen_images else []
     if cls.uses_optimizer:
         settings = HARDER | ({"OPTIM.LR": "0.001"} if method in ADAPTERS else {})

@@ -1,13 +1,10 @@
 """Trainers by name."""
 
-import logging
 from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.utils import Registry
-
-log = logging.getLogger(__name__)
+from dassl.utils import Registry, build_from
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
@@ -18,7 +15,4 @@ def build_trainer(cfg: CfgNode) -> Any:
     Raises:
         UnknownNameError: an unknown name, with the nearest registered one.
     """
-    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    if cfg.VERBOSE:
-        log.info("Loading trainer: %s", cfg.TRAINER.NAME)
-    return cls(cfg)
+    return build_from(TRAINER_REGISTRY, "Loading trainer", cfg.TRAINER.NAME, cfg.VERBOSE, cfg)

@@ -1,13 +1,10 @@
 """Evaluators by name."""
 
-import logging
 from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.utils import Registry
-
-log = logging.getLogger(__name__)
+from dassl.utils import Registry, build_from
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -18,7 +15,4 @@ def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
     Raises:
         UnknownNameError: an unknown name, with the nearest registered one.
     """
-    cls = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
-    if cfg.VERBOSE:
-        log.info("Loading evaluator: %s", cfg.TEST.EVALUATOR)
-    return cls(cfg, **kwargs)
+    return build_from(EVALUATOR_REGISTRY, "Loading evaluator", cfg.TEST.EVALUATOR, cfg.VERBOSE, cfg, **kwargs)

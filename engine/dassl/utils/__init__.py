@@ -3,7 +3,7 @@
 from dassl.utils.errors import MissingFileError, NotFiniteError, SettingError, UnknownNameError, UserError, nearest
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry
+from dassl.utils.registry import Registry, build_from
 from dassl.utils.tools import (
     atomic,
     check_availability,
@@ -45,6 +45,7 @@ __all__ = [
     "MissingFileError",
     "NotFiniteError",
     "Registry",
+    "build_from",
     "SettingError",
     "UnknownNameError",
     "UserError",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from dassl.utils.errors import UnknownNameError, nearest
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -51,3 +54,15 @@ class Registry:
 
     def registered_names(self) -> list[str]:
         return list(self._obj_map)
+
+
+def build_from(registry: Registry, told: str, name: str, verbose: bool, *args: Any, **kwargs: Any) -> Any:
+    """What ``registry`` holds as ``name``, called with the rest; with ``verbose`` the log says "<told>: <name>".
+
+    Raises:
+        UnknownNameError: nothing is registered so.
+    """
+    maker = registry.get(name)
+    if verbose:
+        log.info("%s: %s", told, name)
+    return maker(*args, **kwargs)

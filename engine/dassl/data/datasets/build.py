@@ -1,13 +1,10 @@
 """Datasets by name."""
 
-import logging
 
 from yacs.config import CfgNode
 
 from dassl.data.datasets.base_dataset import DatasetBase
-from dassl.utils import Registry
-
-log = logging.getLogger(__name__)
+from dassl.utils import Registry, build_from
 
 DATASET_REGISTRY = Registry("DATASET")
 
@@ -18,7 +15,4 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
     Raises:
         UnknownNameError: an unknown name, with the nearest registered one.
     """
-    cls = DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    if cfg.VERBOSE:
-        log.info("Loading dataset: %s", cfg.DATASET.NAME)
-    return cls(cfg)
+    return build_from(DATASET_REGISTRY, "Loading dataset", cfg.DATASET.NAME, cfg.VERBOSE, cfg)

@@ -4,12 +4,11 @@ from typing import Any
 
 from torch import nn
 
-from dassl.modeling.build import build
-from dassl.utils import Registry
+from dassl.utils import Registry, build_from
 
 HEAD_REGISTRY = Registry("HEAD")
 
 
 def build_head(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
     """The head registered as ``name``, built with ``kwargs``."""
-    return build(HEAD_REGISTRY, "Head", name, verbose, **kwargs)
+    return build_from(HEAD_REGISTRY, "Head", name, verbose, **kwargs)

@@ -4,12 +4,11 @@ from typing import Any
 
 from torch import nn
 
-from dassl.modeling.build import build
-from dassl.utils import Registry
+from dassl.utils import Registry, build_from
 
 NETWORK_REGISTRY = Registry("NETWORK")
 
 
 def build_network(name: str, verbose: bool = True, **kwargs: Any) -> nn.Module:
     """The network registered as ``name``, built with ``kwargs``."""
-    return build(NETWORK_REGISTRY, "Network", name, verbose, **kwargs)
+    return build_from(NETWORK_REGISTRY, "Network", name, verbose, **kwargs)
