@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.files import write_whole
 from analysis.metrics import METRICS
 from analysis.published import BACKBONE, at_16_shots, caveats, published, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of
-from dassl.utils import write_json
 
 TOLERANCE, FLOOR = 2.0, 0.5
 IN_PERCENT = [name for name, metric in METRICS.items() if metric.unit]
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(bands: dict[str, Any], path: Path) -> int:
     try:
-        write_json(bands, str(path))
+        write_whole(path, json.dumps(bands, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         print(f"error: {path} cannot be written ({error.strerror})", file=sys.stderr)
         return 2

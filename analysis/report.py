@@ -21,6 +21,7 @@ from typing import Any
 
 import parse_results
 from analysis.figures import add_filters, plots
+from analysis.files import write_whole
 from analysis.metrics import METRICS
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.render import Table
@@ -30,7 +31,6 @@ from analysis.report_runs import details
 from analysis.results import Defect, Run, read_runs
 from analysis.summaries import Scope, by_series
 from analysis.tables import ablation_tables
-from dassl.utils import atomic
 
 PAGE = Path(__file__).parent / "page"
 DEFAULT_METRICS = ("accuracy", "macro_f1", "macro_auroc", "ece")
@@ -144,8 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        with atomic(args.output) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8", errors="replace")
+        write_whole(args.output, text)
     except OSError as error:
         print(f"error: {args.output} cannot be written ({error.strerror})", file=sys.stderr)
         return 2

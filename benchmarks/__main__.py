@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from analysis.files import write_whole
 from benchmarks.parts import PARTS, Results, wanted_parts
 from benchmarks.setting import REPO, MeasurementFailed, Setting, isolated
 
@@ -97,15 +98,6 @@ def fill(path: Path, text: str) -> None:
     if not found or not ended:
         raise ValueError(f"{path} must hold the lines {BEGIN} and {END}")
     write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it. (dassl's own would bring torch into this small process, whose
-    size the measuring processes inherit as their peak.)"""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
