@@ -13,6 +13,7 @@ from backbones.clip import any_open_clip, clip
 from backbones.cpu_linear import quicken
 from backbones.phantomclip import phantomclip
 from backbones.pmcclip import pmcclip, pmcclip_as_trained
+from backbones.pooled_only import skip_what_is_not_pooled
 from backbones.pubmedclip import pubmedclip
 from backbones.visual_prompts import VisualPrompt, zero_vectors
 from dassl.data.loader import scoped_seed
@@ -73,6 +74,7 @@ def build_backbone(
         finally:
             logging.getLogger().removeFilter(_quiet)
         quicken(backbone)
+        skip_what_is_not_pooled(backbone)
         _loaded.clear()
         _loaded[key] = backbone.to(device)
     return _loaded[key]

@@ -24,6 +24,9 @@ def available() -> bool:
     return known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+AVAILABLE = available()
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b``: x (…, K), weight (N, K), bias (N,) -> (…, N), all float32 on the CPU; without gradients."""
     rows = x.reshape(-1, x.shape[-1]).contiguous()
@@ -45,30 +48,34 @@ class FrozenLinear(torch.autograd.Function):
         return product(grad, weight.t()), None, None
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """What ``layer`` gives for ``x``; by oneDNN where it is frozen, in float32, on the CPU, and not being compiled."""
-    weight = layer.weight
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear``; by oneDNN where it is :func:`available` and all is frozen, float32, on the CPU, and not being compiled."""
     plain = (
-        x.dtype != torch.float32
+        not AVAILABLE
+        or x.dtype != torch.float32
         or weight.dtype != torch.float32
         or x.device.type != "cpu"
         or weight.requires_grad
-        or (layer.bias is not None and layer.bias.requires_grad)
+        or (bias is not None and bias.requires_grad)
         or not x.numel()
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
     )
     if plain:
-        return F.linear(x, weight, layer.bias)
+        return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and x.requires_grad:
-        return FrozenLinear.apply(x, weight, layer.bias)
-    return product(x, weight, layer.bias)
+        return FrozenLinear.apply(x, weight, bias)
+    return product(x, weight, bias)
 
 
 def quicken(model: nn.Module) -> None:
-    """Let the linear layers of a frozen ``model`` use :func:`linear`, where it is :func:`available`."""
-    if not available():
+    """Let the linear layers of a frozen ``model`` use :func:`linear`."""
+    if not AVAILABLE:
         return
     for layer in model.modules():
         if type(layer) is nn.Linear:
-            layer.forward = partial(linear, layer)
+            layer.forward = partial(_forward, layer)
+
+
+def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, layer.weight, layer.bias)

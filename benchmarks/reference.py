@@ -45,9 +45,8 @@ def reference_mode() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(padded_texts())
         stack.enter_context(plain_loading())
-        stack.enter_context(
-            patch.object(backbones, "quicken", lambda model: None)
-        )  # products by PyTorch's own choice of library
+        for shortcut in ("quicken", "skip_what_is_not_pooled"):  # products by PyTorch's own choice of library, of all tokens
+            stack.enter_context(patch.object(backbones, shortcut, lambda model: None))
         for where, name, value in (
             (FrozenTowers, "build_loaders", _images_every_time(FrozenTowers.build_loaders)),
             (frozen_towers, "build_backbone", _built_anew),

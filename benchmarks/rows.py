@@ -115,11 +115,12 @@ def bank_rows(results: Results) -> Iterator[Row]:
 
 def seeds_rows(results: Results) -> Iterator[Row]:
     """A batch of seeds: its time as a multiple of one seed's."""
-    found = results["seeds"]
-    for key, name in (("", "step"), ("text_", "text tower there and back")):
-        one, together = typical(found[f"one_{key}s"]), typical(found[f"all_{key}s"])
-        what = f"{name}, {found['seeds']} seeds as one batch against one seed, {found['method']}, {found['classes']} classes"
-        yield what, f"{seconds(one)} (one seed)", "", f"{seconds(together)} (all)", f"{together / one:.3g}x one seed's"
+    for method, found in results["seeds"].items():
+        setting = f"{method}, {found['classes']} classes, {found['prompt_tokens']} tokens"
+        for key, name in (("", "step"), ("text_", "text tower there and back")):
+            one, together = typical(found[f"one_{key}s"]), typical(found[f"all_{key}s"])
+            what = f"{name}, {found['seeds']} seeds as one batch against one seed, {setting}"
+            yield what, f"{seconds(one)} (one seed)", "", f"{seconds(together)} (all)", f"{together / one:.3g}x one seed's"
 
 
 def rate_rows(results: Results) -> Iterator[Row]:
@@ -141,8 +142,7 @@ def _rate(found: Results) -> Iterator[Row]:
     per_image, each = found["flops_per_image"], typical(found["encode_s"]) / found["images"]
     name = f"image encoding, {found['precision']}, batch {found['images']} ({per_image / 2e9:.2f} GMAC per image)"
     yield name, "", f"{1 / each:.3g} images/s, {per_image / each / 1e9:.4g} GFLOP/s", "", ""
-    for library in found["products"][0]["by_size"]:
-        best = max(rate for one in found["products"] for rate in one["by_size"][library].values())
+    for library, best in found["rates"].items():
         share = f"{100 * fraction(found) * found['flops_per_s'] / best:.0f} % of it"
         yield f"best {found['precision']} matrix product of this machine, {library}", f"{best / 1e9:.4g} GFLOP/s", "", "", share
 

@@ -14,7 +14,7 @@ from trainers.seed_batch import SeedBatch, begin
 SEEDS = (1, 2, 3)
 
 
-def seed_batch(setting: Setting, method: str = "BiomedDPT", split: str = "base") -> dict[str, Any]:
+def seed_batch(setting: Setting, method: str, split: str = "base") -> dict[str, Any]:
     """Steps of one seed, steps of :class:`SeedBatch` with three, and the text tower's share of each, there and back."""
     need_data(setting, "btmri")
     trainers = []
@@ -23,7 +23,11 @@ def seed_batch(setting: Setting, method: str = "BiomedDPT", split: str = "base")
         trainers.append(
             build(config(setting, method, "btmri", split, run, SEED=seed, FEATURES__ROOT=setting.folder("together")))
         )
-    found: dict[str, Any] = {"method": method, "classes": len(trainers[0].classnames), "seeds": len(SEEDS)}
+    found: dict[str, Any] = {
+        "classes": len(trainers[0].classnames),
+        "prompt_tokens": trainers[0].prompt_learner.tokens.ids.shape[1],
+        "seeds": len(SEEDS),
+    }
     for name, group in (("one", trainers[:1]), ("all", trainers)):
         batch = SeedBatch(group)
         batch.each(begin_first)

@@ -28,7 +28,7 @@ def test_values_and_gradients(rows: list[int], inputs: int, outputs: int, bias: 
     if turned and x.ndim > 1:
         x = x.transpose(0, -1).contiguous().transpose(0, -1)  # another order in memory
     ours, theirs = x.clone().requires_grad_(True), x.clone().requires_grad_(True)
-    found, wanted = linear(layer, ours), F.linear(theirs, layer.weight, layer.bias)
+    found, wanted = linear(ours, layer.weight, layer.bias), F.linear(theirs, layer.weight, layer.bias)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     upstream = torch.randn_like(wanted)
     found.backward(upstream)
@@ -36,9 +36,13 @@ def test_values_and_gradients(rows: list[int], inputs: int, outputs: int, bias: 
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
 
 
+def through(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return linear(x, layer.weight, layer.bias)
+
+
 def used(layer: nn.Linear, x: torch.Tensor) -> bool:
     """Whether the layer goes through oneDNN's product."""
-    return isinstance(linear(layer, x).grad_fn, FrozenLinear._backward_cls)
+    return isinstance(through(layer, x).grad_fn, FrozenLinear._backward_cls)
 
 
 def test_it_steps_aside() -> None:
@@ -48,12 +52,12 @@ def test_it_steps_aside() -> None:
     learned_bias.bias.requires_grad_(True)
     for layer in (learned_weight, learned_bias):
         assert not used(layer, x)
-        linear(layer, x).sum().backward()
+        through(layer, x).sum().backward()
         assert layer.bias.grad is not None
     assert not used(frozen(4, 5).double(), x.double())
-    assert linear(frozen(4, 5), torch.zeros(0, 4)).shape == (0, 5)
+    assert through(frozen(4, 5), torch.zeros(0, 4)).shape == (0, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert linear(frozen(4, 5), x).dtype == torch.bfloat16
+        assert through(frozen(4, 5), x).dtype == torch.bfloat16
 
 
 def test_inference_copies_and_export() -> None:

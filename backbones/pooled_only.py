@@ -1,0 +1,89 @@
+"""The last layer of a tower, for the one token that is pooled.
+
+A feature is made of the first token of the last layer. There the other tokens are still attended to, but what would
+become of them is read by nobody: of twelve layers that saves most of one. All other layers, and a layer that draws dropout or
+whose attention is being read, are the library's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+import transformers
+from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder
+from open_clip.timm_model import TimmModel
+from timm.models.vision_transformer import Attention, Block
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertLayer
+
+from backbones.cpu_linear import linear
+
+LAYERS_GIVE_TENSORS = int(transformers.__version__.split(".")[0]) >= 5  # before, a layer returned a tuple
+
+
+def skip_what_is_not_pooled(model: nn.Module) -> None:
+    """Let the last layers of the timm and BERT towers in ``model`` give (B, 1, W), where the first token is pooled."""
+    for part in model.modules():
+        if isinstance(part, TimmModel) and isinstance(part.trunk, TimmViT) and _pools_first_patch(part.trunk):
+            block = part.trunk.blocks[-1]
+            block.forward = partial(first_of_block, block)
+        if isinstance(part, HFTextEncoder) and _pools_first_word(part):
+            layer = part.transformer.encoder.layer[-1]
+            layer.forward = partial(first_of_layer, layer)
+
+
+def _pools_first_patch(trunk: TimmViT) -> bool:
+    block = trunk.blocks[-1]
+    if trunk.global_pool != "token" or trunk.attn_pool is not None or type(block) is not Block:
+        return False
+    gate, norm = (getattr(block.attn, name, None) for name in ("gate", "norm"))
+    return type(block.attn) is Attention and gate is None and isinstance(norm, nn.Identity | None)
+
+
+def _pools_first_word(text: HFTextEncoder) -> bool:
+    pools_first = isinstance(text.pooler, ClsPooler | ClsLastHiddenStatePooler) and text.pooler.cls_token_position == 0
+    layers = getattr(getattr(text.transformer, "encoder", None), "layer", None)
+    return pools_first and LAYERS_GIVE_TENSORS and layers is not None and type(layers[-1]) is BertLayer
+
+
+def first_of_block(block: Block, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """(B, N, W) -> (B, 1, W): what a timm block makes of its first token."""
+    attention = block.attn
+    if block.training or args or kwargs or not attention.fused_attn:
+        return type(block).forward(block, x, *args, **kwargs)
+    batch, heads = len(x), attention.num_heads
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    split = len(weight) // 3
+    normed = block.norm1(x)
+    q = linear(normed[:, :1], weight[:split], None if bias is None else bias[:split])
+    kv = linear(normed, weight[split:], None if bias is None else bias[split:])
+    q = attention.q_norm(q.view(batch, 1, heads, -1).transpose(1, 2))
+    k, v = kv.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    seen = F.scaled_dot_product_attention(q, attention.k_norm(k), v).transpose(1, 2).reshape(batch, 1, split)
+    x = x[:, :1] + block.ls1(attention.proj(seen))
+    return x + block.ls2(block.mlp(block.norm2(x)))
+
+
+def first_of_layer(
+    layer: BertLayer, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    """(N, L, W) -> (N, 1, W): what a BERT layer makes of its first token.
+
+    Args:
+        attention_mask: (N, 1, L or 1, L), True or 0 where attended to, as transformers makes it.
+    """
+    more = any(value is not None for value in (*args, *kwargs.values()))
+    if layer.training or more or layer.is_decoder or (attention_mask is not None and attention_mask.ndim != 4):
+        return type(layer).forward(layer, hidden_states, attention_mask, *args, **kwargs)
+    attention = layer.attention.self
+    first = hidden_states[:, :1]
+    q, k, v = (
+        project(part).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+        for project, part in ((attention.query, first), (attention.key, hidden_states), (attention.value, hidden_states))
+    )
+    mask = None if attention_mask is None else attention_mask[:, :, :1]
+    seen = F.scaled_dot_product_attention(q, k, v, mask, scale=attention.scaling).transpose(1, 2).flatten(2)
+    return layer.feed_forward_chunk(layer.attention.output(seen, first))
