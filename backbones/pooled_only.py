@@ -54,15 +54,14 @@ def first_of_block(block: Block, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
     attention = block.attn
     if block.training or args or kwargs or not attention.fused_attn:
         return type(block).forward(block, x, *args, **kwargs)
-    batch, heads = len(x), attention.num_heads
-    weight, bias = attention.qkv.weight, attention.qkv.bias
+    weight, bias, heads = attention.qkv.weight, attention.qkv.bias, attention.num_heads
     split = len(weight) // 3
     normed = block.norm1(x)
     q = linear(normed[:, :1], weight[:split], None if bias is None else bias[:split])
     kv = linear(normed, weight[split:], None if bias is None else bias[split:])
-    q = attention.q_norm(q.view(batch, 1, heads, -1).transpose(1, 2))
+    q = attention.q_norm(q.unflatten(-1, (heads, -1)).transpose(1, 2))
     k, v = kv.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
-    seen = F.scaled_dot_product_attention(q, attention.k_norm(k), v).transpose(1, 2).reshape(batch, 1, split)
+    seen = F.scaled_dot_product_attention(q, attention.k_norm(k), v).transpose(1, 2).flatten(2)
     x = x[:, :1] + block.ls1(attention.proj(seen))
     return x + block.ls2(block.mlp(block.norm2(x)))
 

@@ -55,7 +55,7 @@ def test_compiled_text_layers_give_the_same_features_and_gradients(backbone, mon
         backbone.compile_text("")
     assert all(layer._compiled_call_impl is None for layer in backbone.text_layers)
     for one, other in zip(wanted, found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6 * float(one.abs().max()))  # sums in another order
 
 
 @pytest.mark.parametrize(
