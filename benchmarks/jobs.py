@@ -154,9 +154,10 @@ def short_job(setting: Setting, mode: str, store: str, epochs: int) -> dict[str,
 def memory_job(setting: Setting, mode: str) -> dict[str, Any]:
     """BiomedDPT on btmri's base classes: built, trained for two epochs, tested; for the memory that its process takes."""
     from benchmarks.units import build, config, cut_test_images, facts, mode_context, need_data
+    from benchmarks.worker import OwnMemory
 
     need_data(setting, "btmri")
-    with mode_context(mode):
+    with OwnMemory() as own, mode_context(mode):
         run = setting.folder("runs") / f"memory-{mode}-{time.time_ns()}"
         keys = {"FEATURES__ROOT": setting.folder(f"memory-{time.time_ns()}"), "OPTIM__MAX_EPOCH": 2}
         cfg = config(setting, "BiomedDPT", "btmri", "base", run, **keys)
@@ -164,4 +165,5 @@ def memory_job(setting: Setting, mode: str) -> dict[str, Any]:
         cut_test_images(trainer, cfg.DATALOADER.TEST.BATCH_SIZE)
         trainer.train()
         path = next((run / "prompt_learner").glob("model.pth.tar-*"))
-        return facts(trainer, cfg) | {"checkpoint_bytes": path.stat().st_size}
+        found = facts(trainer, cfg)
+    return found | {"checkpoint_bytes": path.stat().st_size, "own_bytes": own.peak}

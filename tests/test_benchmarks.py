@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ from benchmarks.equality import METHOD, same_numbers, train_steps
 from benchmarks.parts import PARTS, at_shots, wanted_parts
 from benchmarks.setting import MeasurementFailed, Setting, in_process
 from benchmarks.units import build, config, mode_context
+from benchmarks.worker import SAMPLE_S, STATUS, OwnMemory, status_bytes
 from dassl.utils import UserError
 from tests.conftest import BTMRI_CLASSES, write_dataset
 from tests.helpers import arguments
@@ -251,3 +254,17 @@ def test_a_measuring_process_tells_its_memory_and_its_errors(tiny: Setting) -> N
     assert 0 < process["start_bytes"] < process["import_bytes"] <= process["peak_bytes"]
     with pytest.raises(MeasurementFailed, match="no_such_mode"):
         in_process(tiny, "building:build_once", mode="no_such_mode", store="store")
+
+
+@pytest.mark.skipif(not STATUS.is_file(), reason="no /proc here: the system does not tell")
+def test_memory_that_no_file_backs(tmp_path: Path) -> None:
+    size = 64 * 2**20
+    (tmp_path / "file").write_bytes(bytes(size))
+    before = status_bytes("RssAnon")
+    with OwnMemory() as own:
+        mapped = np.memmap(tmp_path / "file", mode="r")
+        assert mapped.sum() == 0  # resident, and not counted
+        held = np.ones(size, np.uint8)
+        time.sleep(5 * SAMPLE_S)
+        del held
+    assert before + 0.9 * size < own.peak < before + 1.6 * size
