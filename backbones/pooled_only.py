@@ -1,8 +1,10 @@
 """The last layer of a tower, for the one token that is pooled.
 
 A feature is made of the first token of the last layer. There the other tokens are still attended to, but what would
-become of them is read by nobody: of twelve layers that saves most of one. All other layers, and a layer that draws dropout or
-whose attention is being read, are the library's own.
+become of them is read by nobody: of twelve layers that saves most of one. All other layers, and a last one that draws dropout
+or is asked for its attention (:mod:`backbones.attention`), are the library's own.
+
+So a tower's last hidden states hold one token, and hooks on the attention module of its last layer do not fire.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from transformers.models.bert.modeling_bert import BertLayer
 from backbones.cpu_linear import linear
 
 LAYERS_GIVE_TENSORS = int(transformers.__version__.split(".")[0]) >= 5  # before, a layer returned a tuple
+POSITIONS = ("cache_position", "position_ids")  # handed to every layer, read by none of BERT's
 
 
 def skip_what_is_not_pooled(model: nn.Module) -> None:
     """Let the last layers of the timm and BERT towers in ``model`` give (B, 1, W), where the first token is pooled."""
     for part in model.modules():
-        if isinstance(part, TimmModel) and isinstance(part.trunk, TimmViT) and _pools_first_patch(part.trunk):
+        if isinstance(part, TimmModel) and type(part.trunk) is TimmViT and _pools_first_patch(part.trunk):
             block = part.trunk.blocks[-1]
             block.forward = partial(first_of_block, block)
         if isinstance(part, HFTextEncoder) and _pools_first_word(part):
@@ -37,16 +40,16 @@ def skip_what_is_not_pooled(model: nn.Module) -> None:
 
 def _pools_first_patch(trunk: TimmViT) -> bool:
     block = trunk.blocks[-1]
-    if trunk.global_pool != "token" or trunk.attn_pool is not None or type(block) is not Block:
+    if trunk.global_pool != "token" or type(block) is not Block:
         return False
     gate, norm = (getattr(block.attn, name, None) for name in ("gate", "norm"))
     return type(block.attn) is Attention and gate is None and isinstance(norm, nn.Identity | None)
 
 
 def _pools_first_word(text: HFTextEncoder) -> bool:
-    pools_first = isinstance(text.pooler, ClsPooler | ClsLastHiddenStatePooler) and text.pooler.cls_token_position == 0
     layers = getattr(getattr(text.transformer, "encoder", None), "layer", None)
-    return pools_first and LAYERS_GIVE_TENSORS and layers is not None and type(layers[-1]) is BertLayer
+    bert = LAYERS_GIVE_TENSORS and layers is not None and type(layers[-1]) is BertLayer
+    return bert and isinstance(text.pooler, ClsPooler | ClsLastHiddenStatePooler)
 
 
 def first_of_block(block: Block, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -74,7 +77,8 @@ def first_of_layer(
     Args:
         attention_mask: (N, 1, L or 1, L), True or 0 where attended to, as transformers makes it.
     """
-    more = any(value is not None for value in (*args, *kwargs.values()))
+    others = (value for name, value in kwargs.items() if name not in POSITIONS)
+    more = any(value is not None for value in (*args, *others))
     if layer.training or more or layer.is_decoder or (attention_mask is not None and attention_mask.ndim != 4):
         return type(layer).forward(layer, hidden_states, attention_mask, *args, **kwargs)
     attention = layer.attention.self

@@ -22,9 +22,8 @@ SAMPLE_S = 0.02
 
 
 def status_bytes(name: str) -> int:
-    """A line of /proc/self/status that counts memory."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
+    """A line of /proc/self/status that counts memory; 0 where it is not there."""
+    return 1024 * next((int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:")), 0)
 
 
 def peak_bytes() -> int:
@@ -51,8 +50,10 @@ class OwnMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while STATUS.is_file() and not self._over.wait(SAMPLE_S):
+        over = not STATUS.is_file()
+        while not over:
             self.peak = max(self.peak, status_bytes("RssAnon"))
+            over = self._over.wait(SAMPLE_S)
 
     def __enter__(self) -> OwnMemory:
         self._thread.start()

@@ -94,6 +94,25 @@ def test_the_reference_does_the_repeated_work(tiny: Setting, monkeypatch: pytest
     assert counts["ours"][2] == 0  # the third time everything is stored
 
 
+def last_tokens(setting: Setting, mode: str) -> set[int]:
+    """Tokens that come out of the last layers of both towers."""
+    with mode_context(mode):
+        backbone = trainer_of(setting, mode).backbone
+        seen: set[int] = set()
+        for layer in (backbone.visual_layers[-1], backbone.text_layers[-1]):
+            layer.register_forward_hook(lambda _, __, out: seen.add(out.shape[1]))
+        with torch.no_grad():
+            backbone.encode_image(torch.zeros(1, 3, backbone.image_size, backbone.image_size))
+            backbone.encode_text(["a tumor"])
+    return seen
+
+
+def test_the_reference_computes_all_tokens(tiny: Setting) -> None:
+    assert min(last_tokens(tiny, "reference")) > 1
+    assert 1 in last_tokens(tiny, "ours")
+    backbones._loaded.clear()  # the hooks go with it
+
+
 def test_the_reference_saves_the_whole_model_and_loads_it_again(tiny: Setting) -> None:
     sizes = {}
     for mode in ("ours", "reference"):
@@ -268,3 +287,19 @@ def test_memory_that_no_file_backs(tmp_path: Path) -> None:
         time.sleep(5 * SAMPLE_S)
         del held
     assert before + 0.9 * size < own.peak < before + 1.6 * size
+
+
+def test_lines_of_memory() -> None:
+    mib = 2**20
+    process = {"import_bytes": 100 * mib, "peak_bytes": 300 * mib}
+    ours = {"process": process, "model_bytes": 90 * mib, "batch_bytes": 10 * mib, "own_bytes": 80 * mib, "checkpoint_bytes": 9}
+    theirs = ours | {"process": process | {"peak_bytes": 600 * mib}, "own_bytes": 250 * mib, "checkpoint_bytes": 90}
+    found = [row[1:] for row in rows.memory_rows({"memory": {"reference": theirs, "ours": ours}})]
+    assert found == [
+        ("600 MiB", "300 MiB", "", "2x less"),
+        ("500 MiB", "200 MiB", "", "5.00 and 2.00 of model + batch"),
+        ("250 MiB", "80 MiB", "", "2.50 and 0.80 of model + batch"),
+        ("0 KiB", "0 KiB", "", "10x"),
+    ]
+    untold = {"reference": theirs | {"own_bytes": 0}, "ours": ours | {"own_bytes": 0}}
+    assert len(list(rows.memory_rows({"memory": untold}))) == 3

@@ -36,6 +36,17 @@ def test_values_and_gradients(rows: list[int], inputs: int, outputs: int, bias: 
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
 
 
+def test_second_derivatives() -> None:
+    layer, x = frozen(3, 4), torch.randn(5, 3, requires_grad=True)
+
+    def twice(call) -> torch.Tensor:
+        (first,) = torch.autograd.grad(call(x).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.pow(3).sum(), x)[0]
+
+    wanted = twice(lambda x: F.linear(x, layer.weight, layer.bias))
+    torch.testing.assert_close(twice(lambda x: linear(x, layer.weight, layer.bias)), wanted, rtol=1e-4, atol=1e-4)
+
+
 def through(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return linear(x, layer.weight, layer.bias)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from open_clip.hf_model import MeanPooler
-from timm.models.vision_transformer import VisionTransformer
+from open_clip.timm_model import TimmModel
+from timm.models.vision_transformer import Attention, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
@@ -36,15 +38,15 @@ def gradients(call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tens
     return first.detach(), x.grad
 
 
-def vit(**settings) -> VisionTransformer:
+def vit(kind: type[VisionTransformer] = VisionTransformer, **settings) -> VisionTransformer:
     torch.manual_seed(0)
-    tower = VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=2, num_heads=3, num_classes=0, **settings)
-    for value in tower.parameters():
+    trunk = kind(img_size=32, patch_size=16, embed_dim=24, depth=2, num_heads=3, num_classes=0, **settings)
+    for value in trunk.parameters():
         nn.init.normal_(value, std=0.3)
-    return tower.eval().requires_grad_(False)
+    return trunk.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("settings", [{}, {"qkv_bias": False}, {"qk_norm": True}, {"init_values": 0.1}, {"reg_tokens": 2}])
+@pytest.mark.parametrize("settings", [{}, {"qkv_bias": False}, {"qk_norm": True}, {"init_values": 0.1}])
 def test_timm_block(settings: dict) -> None:
     block = vit(**settings).blocks[-1]
     ours, theirs = (gradients(call, drawn(3, 7, 24)) for call in (lambda x: first_of_block(block, x), block))
@@ -55,7 +57,10 @@ def test_timm_block(settings: dict) -> None:
 
 def test_timm_block_steps_aside() -> None:
     block, x = vit().blocks[-1], drawn(2, 5, 24)
-    assert first_of_block(block, x, is_causal=True).shape == first_of_block(block.train(), x).shape == x.shape
+    assert first_of_block(block.train(), x).shape == x.shape
+    if "attn_mask" in inspect.signature(block.forward).parameters:  # not in older versions of timm
+        mask = torch.ones(5, 5, dtype=torch.bool).tril()
+        same(first_of_block(block.eval(), x, attn_mask=mask), block(x, attn_mask=mask))
     block.eval().attn.fused_attn = False  # as while its attention is read
     assert first_of_block(block, x).shape == x.shape
 
@@ -97,6 +102,58 @@ def test_bert_layer_steps_aside_for_dropout() -> None:
     found = first_of_layer(layer, x)
     same(found, wanted)  # the very masks that the library draws
     assert found.shape == x.shape
+
+
+@needs_new_layers
+def test_bert_layer_steps_aside_for_what_it_does_not_know() -> None:
+    layer, x = bert().encoder.layer[-1], drawn(2, 5, 24)
+    assert first_of_layer(layer, x).shape == first_of_layer(layer, x, cache_position=torch.arange(5)).shape == (2, 1, 24)
+    assert first_of_layer(layer, x, None, drawn(2, 3, 24)).shape == x.shape
+    assert first_of_layer(layer, x, something="asked for").shape == x.shape
+    assert first_of_layer(bert(is_decoder=True).encoder.layer[-1], x).shape == x.shape
+    with pytest.raises(RuntimeError):  # a mask per token, as for kernels that pack texts: the library's to take or to refuse
+        first_of_layer(layer, x, torch.ones(2, 5))
+
+
+def tower(trunk: nn.Module) -> nn.Module:
+    """A module that holds ``trunk`` as open_clip's does."""
+    model = TimmModel.__new__(TimmModel)
+    nn.Module.__init__(model)
+    model.trunk = trunk
+    return nn.ModuleList([model])
+
+
+class TwoTokens(VisionTransformer):
+    """A head that reads more than the first token, as a distilled DeiT's."""
+
+
+@pytest.mark.parametrize(
+    ("trunk", "touched"),
+    [
+        (lambda: vit(), True),
+        (lambda: vit(reg_tokens=2), True),
+        (lambda: vit(global_pool="avg"), False),
+        (lambda: vit(block_fn=ResPostBlock), False),
+        (lambda: vit(kind=TwoTokens), False),
+        (lambda: changed(vit(), gate=nn.Linear(24, 24)), False),
+        (lambda: changed(vit(), norm=nn.LayerNorm(24)), False),
+        (lambda: changed(vit(), kind=type("Other", (Attention,), {})), False),
+    ],
+)
+def test_image_towers_that_are_left_alone(trunk: Callable[[], VisionTransformer], touched: bool) -> None:
+    built = trunk()
+    skip_what_is_not_pooled(tower(built))
+    assert ("forward" in vars(built.blocks[-1])) is touched
+    assert not any("forward" in vars(block) for block in built.blocks[:-1])
+
+
+def changed(trunk: VisionTransformer, kind: type[Attention] | None = None, **parts: nn.Module) -> VisionTransformer:
+    """The tower with other parts, or another class, of its last attention."""
+    attention = trunk.blocks[-1].attn
+    attention.__class__ = kind or type(attention)
+    for name, part in parts.items():
+        setattr(attention, name, part)
+    return trunk
 
 
 def last_shapes(model: nn.Module) -> tuple[int, int]:
