@@ -3,6 +3,7 @@
     python -m benchmarks                                   # a model of BiomedCLIP's shape with random weights
     python -m benchmarks --backbone-path FOLDER            # BiomedCLIP's weights, or others of its layout
     python -m benchmarks --backbone PhantomCLIP --only step test
+    python -m benchmarks --from one.json two.json          # the table of earlier runs; nothing is measured
 
 Every number is measured in this run. It takes about an hour on two cores with nothing else running, most of it the reference.
 """
@@ -22,7 +23,9 @@ from pathlib import Path
 from analysis.files import write_whole
 from benchmarks.parts import PARTS, Results, wanted_parts
 from benchmarks.setting import REPO, MeasurementFailed, Setting, isolated
+from dassl.utils import UserError
 
+MEASURED = {"step": ("dpt", "coop")}  # where a part's measurements stand in the results, if not under its name
 RANDOM_MODEL = "random_model"  # folder of the model that is made where none is given
 BEGIN, END = "<!-- table: begin (python -m benchmarks --out FILE writes here) -->", "<!-- table: end -->"
 
@@ -38,6 +41,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=REPO / "output" / "benchmarks.json", help="raw measurements, written here")
     parser.add_argument("--out", type=Path, help="Markdown file whose table, between its two markers, is replaced")
     parser.add_argument("--only", nargs="+", default=[], choices=sorted(PARTS), metavar="PART", help=f"of {' '.join(PARTS)}")
+    parser.add_argument(
+        "--from", dest="earlier", nargs="+", type=Path, default=[], metavar="JSON",
+        help="raw measurements of earlier runs on this machine, whose table is printed; of a part the last file's are taken",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement; the table shows medians")
     parser.add_argument("--views", type=int, default=8, help="V of FEATURES.VIEWS where that is compared")
@@ -63,6 +70,36 @@ def measure(setting: Setting, only: list[str], path: Path) -> Results:
         PARTS[name](setting, results)
         results["took_s"][name] = time.perf_counter() - started
         write_whole(path, json.dumps(results, indent=1))
+    return results
+
+
+def joined(paths: Sequence[Path]) -> Results:
+    """The results of several runs: setting and machine of the first, each part of the last that has it.
+
+    Raises:
+        UserError: a file that cannot be read, or is of another machine, model or versions than the first.
+    """
+    results: Results = {}
+    for path in paths:
+        try:
+            more = json.loads(path.read_text())
+            same = {name: more["machine"][name] for name in ("processor", "cores", "threads", "versions")}
+            own = {name: more["setting"][name] for name in ("backbone", "path", "views", "quick")}
+            took = more["took_s"]
+            parts = [name for name in more["parts"] if name in took]  # all that an interrupted run got to
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no measurements of this command: {error!r}") from error
+        if not parts:
+            raise UserError(f"{path}: that run finished no part")
+        if not results:
+            results, first = more | {"parts": []}, (same, own)
+        if (same, own) != first:
+            raise UserError(f"{path} and {paths[0]} are of different machines, versions, models or settings: not one table")
+        for name in parts:
+            for key in MEASURED.get(name, (name,)):
+                results[key] = more[key]
+            results["took_s"][name] = took[name]
+        results["parts"] = wanted_parts([*results["parts"], *parts])
     return results
 
 
@@ -100,12 +137,27 @@ def fill(path: Path, text: str) -> None:
     write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
+def show(results: Results, out: Path | None) -> None:
+    """Print the table, and write it into ``out``."""
+    text = table(results)
+    print(text)
+    if out:
+        fill(out, text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a measurement failed, 2 a user's mistake."""
     args = parse_arguments(argv)
     if args.out and (not args.out.is_file() or BEGIN not in args.out.read_text() or END not in args.out.read_text()):
         print(f"error: {args.out} must hold the lines {BEGIN} and {END}", file=sys.stderr)
         return 2
+    if args.earlier:
+        try:
+            show(joined(args.earlier), args.out)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         work = (args.work or Path(scratch)).resolve()
         random_weights = args.backbone == "BiomedCLIP" and not args.backbone_path
@@ -120,10 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except MeasurementFailed as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    text = table(results)
-    print(text)
-    if args.out:
-        fill(args.out, text)
+    show(results, args.out)
     return 0
 
 

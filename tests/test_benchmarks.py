@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +303,52 @@ def test_lines_of_memory() -> None:
     ]
     untold = {"reference": theirs | {"own_bytes": 0}, "ours": ours | {"own_bytes": 0}}
     assert len(list(rows.memory_rows({"memory": untold}))) == 3
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[..., Path]:
+    """Writes raw measurements of the memory part, or of others."""
+    mib = 2**20
+    process = {"import_bytes": 100 * mib, "peak_bytes": 300 * mib}
+    one = {"process": process, "model_bytes": mib, "batch_bytes": mib, "own_bytes": 0, "checkpoint_bytes": 2048}
+    machine = {"processor": "P", "cores": 2, "threads": 2, "memory_bytes": 2**30, "gpu": "", "load_at_start": 0.0}
+
+    def write(name: str, part: str = "memory", found: object = None, **setting: object) -> Path:
+        settings = {"backbone": "B", "path": "", "views": 8, "quick": False, "repeats": 3}
+        results = {
+            "setting": settings | setting, "machine": machine | {"versions": {"torch": "2"}}, "parts": [part, "bf16"],
+            "took_s": {part: 60.0}, part: found or {"reference": one, "ours": one},
+        }  # fmt: skip
+        path = tmp_path / name
+        path.write_text(json.dumps(results))
+        return path
+
+    return write
+
+
+def test_earlier_runs_make_one_table(measured: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    equal = {"text_features": 1e-7, "image_features": 2e-7, "view_features": 0, "steps": 5, "ctx_moved": 1, "ctx": 0,
+             "different_predictions": 0, "images": 8}  # fmt: skip
+    old, new = measured("old.json", "equal", equal), measured("new.json", "equal", equal | {"image_features": 3e-7})
+    assert main(["--from", str(old), str(measured("memory.json")), str(new), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "300 MiB" in text and "3.0e-07" in text and "2.0e-07" not in text and "; 2 min." in text
+    assert text.index("peak memory") < text.index("largest difference of a feature")
+    assert text.startswith("before") and text.endswith("after\n")
+
+
+def test_runs_that_do_not_belong_together(measured: Callable[..., Path], tmp_path: Path, capsys) -> None:
+    (tmp_path / "broken.json").write_text("{}")
+    none = json.loads(measured("none.json").read_text()) | {"took_s": {}}
+    (tmp_path / "none.json").write_text(json.dumps(none))
+    for other in (
+        tmp_path / "none.json",
+        measured("other.json", path="elsewhere"),
+        tmp_path / "broken.json",
+        tmp_path / "absent.json",
+    ):
+        assert main(["--from", str(measured("one.json")), str(other)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and str(other) in said and said.count("\n") == 1
