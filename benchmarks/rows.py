@@ -117,7 +117,12 @@ def seeds_rows(results: Results) -> Iterator[Row]:
     """A batch of seeds: its time as a multiple of one seed's."""
     for method, found in results["seeds"].items():
         setting = f"{method}, {found['classes']} classes, {found['prompt_tokens']} tokens"
-        for key, name in (("", "step"), ("text_", "text tower there and back")):
+        shares = (
+            ("", "step"),
+            ("text_", "text tower there and back"),
+            ("products_", "products with its layers' weights alone"),
+        )
+        for key, name in shares:
             one, together = typical(found[f"one_{key}s"]), typical(found[f"all_{key}s"])
             what = f"{name}, {found['seeds']} seeds as one batch against one seed, {setting}"
             yield what, f"{seconds(one)} (one seed)", "", f"{seconds(together)} (all)", f"{together / one:.3g}x one seed's"

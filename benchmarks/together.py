@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
+from backbones.cpu_linear import linear
 from benchmarks.setting import Setting
 from benchmarks.units import build, config, need_data, repeated
 from trainers.seed_batch import SeedBatch, begin
@@ -15,7 +18,8 @@ SEEDS = (1, 2, 3)
 
 
 def seed_batch(setting: Setting, method: str, split: str = "base") -> dict[str, Any]:
-    """Steps of one seed, steps of :class:`SeedBatch` with three, and the text tower's share of each, there and back."""
+    """Steps of one seed, steps of :class:`SeedBatch` with three, and the text tower's share of each, there and back; and
+    of that the share that no batching can change: the products of as many rows with the weights of the text layers."""
     need_data(setting, "btmri")
     trainers = []
     for seed in SEEDS:
@@ -45,9 +49,26 @@ def seed_batch(setting: Setting, method: str, split: str = "base") -> dict[str, 
         def lone(trainer: Any = group[0], one: Any = batches[0]) -> None:
             trainer.forward_backward(one)
 
+        found[f"{name}_products_s"] = repeated(products(batch.first, batch.tokens.ids.numel()), setting.repeats * 3, warm_up=2)
         found[f"{name}_text_s"] = repeated(text_pass, setting.repeats * 3, warm_up=2)
         found[f"{name}_s"] = repeated(lone if name == "one" else step, setting.repeats * 3, warm_up=2)
     return found
+
+
+def products(trainer: Any, rows: int) -> Callable[[], None]:
+    """What multiplies ``rows`` tokens with the weights of each text layer, there and back."""
+    layers = [part for layer in trainer.backbone.text_layers for part in layer.modules() if isinstance(part, nn.Linear)]
+    widths = {width for layer in layers for width in layer.weight.shape}
+    tokens = {width: torch.randn(rows, width, device=trainer.device) for width in widths}
+
+    @torch.no_grad()
+    def multiply() -> None:
+        for layer in layers:
+            linear(tokens[layer.in_features], layer.weight, layer.bias)
+        for layer in reversed(layers):
+            linear(tokens[layer.out_features], layer.weight.t())
+
+    return multiply
 
 
 def begin_first(trainer: Any) -> None:
