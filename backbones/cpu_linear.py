@@ -15,15 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 X86 = ("x86_64", "AMD64")
-
-
-def available() -> bool:
-    """Whether this PyTorch and this machine have the product."""
-    known = platform.machine() in X86 and torch.backends.mkldnn.is_available()
-    return known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-AVAILABLE = available()
+AVAILABLE = (  # whether this PyTorch and this machine have the product
+    platform.machine() in X86 and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -47,7 +41,7 @@ class FrozenLinear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear``; by oneDNN where it is :func:`available` and all is frozen, float32, on the CPU, and not being compiled."""
+    """``F.linear``; by oneDNN where it is ``AVAILABLE`` and all is frozen, float32, on the CPU, and not being compiled."""
     plain = (
         not AVAILABLE
         or x.dtype != torch.float32
@@ -68,8 +62,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def quicken(model: nn.Module) -> None:
     """Let the linear layers of a frozen ``model`` use :func:`linear`."""
-    if not AVAILABLE:
-        return
     for layer in model.modules():
         if type(layer) is nn.Linear:
             layer.forward = partial(_forward, layer)

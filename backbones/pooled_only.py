@@ -53,7 +53,7 @@ def _pools_first_word(text: HFTextEncoder) -> bool:
 
 
 def first_of_block(block: Block, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """(B, N, W) -> (B, 1, W): what a timm block makes of its first token."""
+    """(B, N, W) -> (B, 1, W): what a timm block makes of its first token; dropped paths and values are training's alone."""
     attention = block.attn
     if block.training or args or kwargs or not attention.fused_attn:
         return type(block).forward(block, x, *args, **kwargs)

@@ -5,7 +5,8 @@
     python -m benchmarks --backbone PhantomCLIP --only step test
     python -m benchmarks --from one.json two.json          # the table of earlier runs; nothing is measured
 
-Every number is measured in this run. It takes about an hour on two cores with nothing else running, most of it the reference.
+Without --from every number is measured in this run. It takes about an hour on two cores with nothing else running, most of
+it the reference.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from analysis.files import write_whole
-from benchmarks.parts import PARTS, Results, wanted_parts
+from benchmarks.parts import PARTS, Results, keys_of, wanted_parts
 from benchmarks.setting import REPO, MeasurementFailed, Setting, isolated
 from dassl.utils import UserError
 
-MEASURED = {"step": ("dpt", "coop")}  # where a part's measurements stand in the results, if not under its name
 RANDOM_MODEL = "random_model"  # folder of the model that is made where none is given
 BEGIN, END = "<!-- table: begin (python -m benchmarks --out FILE writes here) -->", "<!-- table: end -->"
 
@@ -61,9 +61,7 @@ def measure(setting: Setting, only: list[str], path: Path) -> Results:
         "parts": parts,
         "took_s": {},
     }
-    for name in PARTS:
-        results[name] = {}
-    results |= {"dpt": {}, "coop": {}}
+    results |= {key: {} for name in PARTS for key in keys_of(name)}
     for name in parts:
         print(f"{name} …", file=sys.stderr, flush=True)
         started = time.perf_counter()
@@ -96,7 +94,7 @@ def joined(paths: Sequence[Path]) -> Results:
         if (same, own) != first:
             raise UserError(f"{path} and {paths[0]} are of different machines, versions, models or settings: not one table")
         for name in parts:
-            for key in MEASURED.get(name, (name,)):
+            for key in keys_of(name):
                 results[key] = more[key]
             results["took_s"][name] = took[name]
         results["parts"] = wanted_parts([*results["parts"], *parts])

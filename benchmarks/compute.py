@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.cpu_linear import available, product
+from backbones.cpu_linear import AVAILABLE, product
 from benchmarks.jobs import published, typical
 from benchmarks.setting import Setting
 from benchmarks.units import build, config, need_data, repeated
@@ -36,8 +36,7 @@ def _linear_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -
     return 2 * math.prod(x) * weight[0]  # (..., K) by (N, K)
 
 
-HAS_ONEDNN = available()
-ONEDNN = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if HAS_ONEDNN else {}  # PyTorch's counter does not know it
+ONEDNN = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if AVAILABLE else {}  # PyTorch's counter does not know it
 
 
 def product_rate(device: torch.device, sizes: tuple[int, ...], repeats: int, dtype: torch.dtype) -> dict[str, dict[int, float]]:
@@ -46,7 +45,7 @@ def product_rate(device: torch.device, sizes: tuple[int, ...], repeats: int, dty
     On a CPU in float32 both of PyTorch's libraries are tried: which is faster depends on the processor.
     """
     libraries: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"torch.mm": torch.mm}
-    if device.type == "cpu" and dtype == torch.float32 and HAS_ONEDNN:
+    if device.type == "cpu" and dtype == torch.float32 and AVAILABLE:
         libraries["oneDNN"] = product
     by_size: dict[str, dict[int, float]] = {name: {} for name in libraries}
     for size in sizes:
@@ -84,7 +83,6 @@ def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
     for _ in range(setting.repeats):  # in turns: a machine's speed drifts
         products.append(product_rate(trainer.device, sizes, PRODUCTS, dtype))
         seconds += repeated(lambda: encode(images), 1)
-    best = best_rates(products)
     per_image = count_flops(lambda: encode(images[:1]))
     trainer_new = build(config(setting, "BiomedDPT", "btmri", "new", folder, **keys))
     return {
@@ -94,8 +92,7 @@ def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
         "encode_s": seconds,
         "flops_per_image": per_image,
         "products": products,
-        "rates": best,
-        "flops_per_s": max(best.values()),
+        "rates": best_rates(products),
         "flops": {"image": per_image} | text_flops(trainer, trainer_new),
     }
 
@@ -126,9 +123,4 @@ def floor_seconds(found: dict[str, Any], costs: dict[str, Any]) -> float:
     images = sizes.epochs * costs["train_images"] + sum(sizes.test_images)
     steps = sizes.epochs * costs["steps_per_epoch"]
     work = images * flops["image"] + steps * flops["step"] + flops["classes"] + flops["prompts"]
-    return work / found["flops_per_s"]
-
-
-def fraction(found: dict[str, Any]) -> float:
-    """Share of the machine's rate that image encoding reaches."""
-    return found["images"] * found["flops_per_image"] / typical(found["encode_s"]) / found["flops_per_s"]
+    return work / max(found["rates"].values())

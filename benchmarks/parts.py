@@ -133,8 +133,14 @@ def bf16(setting: Setting, results: Results) -> None:
 PARTS: dict[str, Callable[[Setting, Results], None]] = {
     one.__name__: one for one in (step, build, test, job, rate, memory, seeds, equal, dropout, compare, bank, bf16)
 }
+MEASURED = {"step": ("dpt", "coop")}  # where a part's measurements stand in the results, if not under its own name
 # what a part's lines of the table are computed from, besides its own measurements
 NEEDS = {"job": ("step", "build"), "rate": ("step", "build")}
+
+
+def keys_of(part: str) -> tuple[str, ...]:
+    """Where the measurements of a part stand in the results."""
+    return MEASURED.get(part, (part,))
 
 
 def wanted_parts(only: list[str]) -> list[str]:

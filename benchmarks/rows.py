@@ -142,13 +142,11 @@ def rate_rows(results: Results) -> Iterator[Row]:
 
 
 def _rate(found: Results) -> Iterator[Row]:
-    from benchmarks.compute import fraction
-
     per_image, each = found["flops_per_image"], typical(found["encode_s"]) / found["images"]
     name = f"image encoding, {found['precision']}, batch {found['images']} ({per_image / 2e9:.2f} GMAC per image)"
     yield name, "", f"{1 / each:.3g} images/s, {per_image / each / 1e9:.4g} GFLOP/s", "", ""
     for library, best in found["rates"].items():
-        share = f"{100 * fraction(found) * found['flops_per_s'] / best:.0f} % of it"
+        share = f"{100 * per_image / each / best:.0f} % of it"
         yield f"best {found['precision']} matrix product of this machine, {library}", f"{best / 1e9:.4g} GFLOP/s", "", "", share
 
 

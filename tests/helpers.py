@@ -1,4 +1,4 @@
-"""Build a trainer or run train.py on toy data."""
+"""Build a trainer, run train.py on toy data, look into a backbone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from backbones import VisionLanguageBackbone
 from tests.conftest import REPO
 
 
@@ -64,3 +67,18 @@ def command(words: list[str], **environment: str) -> subprocess.CompletedProcess
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"} | environment
     call = [sys.executable, str(REPO / "train.py"), *words]
     return subprocess.run(call, env=env, cwd=REPO, capture_output=True, text=True, timeout=300)
+
+
+def last_tokens(backbone: VisionLanguageBackbone) -> tuple[int, int]:
+    """How many tokens come out of the last image block and the last text layer."""
+    seen: list[int] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, __, out: seen.append(out.shape[1]))
+        for layer in (backbone.visual_layers[-1], backbone.text_layers[-1])
+    ]
+    with torch.no_grad():
+        backbone.encode_image(torch.randn(1, 3, backbone.image_size, backbone.image_size))
+        backbone.encode_text(["a photo of a tumor"])
+    for hook in hooks:
+        hook.remove()
+    return seen[0], seen[1]

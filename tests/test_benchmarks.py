@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import mmap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import backbones
 import train
-from backbones.cpu_linear import product
+from backbones.cpu_linear import AVAILABLE, product
 from backbones.open_clip_tower import OpenClipBackbone
 from benchmarks import jobs, reference, rows
 from benchmarks.__main__ import BEGIN, END, main
-from benchmarks.compute import HAS_ONEDNN, best_rates, count_flops, product_rate
+from benchmarks.compute import best_rates, count_flops, product_rate
 from benchmarks.equality import METHOD, same_numbers, train_steps
 from benchmarks.parts import PARTS, at_shots, wanted_parts
 from benchmarks.setting import MeasurementFailed, Setting, in_process
 from benchmarks.units import build, config, mode_context
-from benchmarks.worker import SAMPLE_S, STATUS, OwnMemory, status_bytes
 from dassl.utils import UserError
 from tests.conftest import BTMRI_CLASSES, write_dataset
-from tests.helpers import arguments
+from tests.helpers import arguments, last_tokens
 
 KVASIR = ("dyed lifted polyps", "dyed resection margins", "esophagitis", "normal cecum", "normal pylorus", "normal z line",
           "polyps", "ulcerative colitis")  # fmt: skip
@@ -95,23 +91,12 @@ def test_the_reference_does_the_repeated_work(tiny: Setting, monkeypatch: pytest
     assert counts["ours"][2] == 0  # the third time everything is stored
 
 
-def last_tokens(setting: Setting, mode: str) -> set[int]:
-    """Tokens that come out of the last layers of both towers."""
-    with mode_context(mode):
-        backbone = trainer_of(setting, mode).backbone
-        seen: set[int] = set()
-        for layer in (backbone.visual_layers[-1], backbone.text_layers[-1]):
-            layer.register_forward_hook(lambda _, __, out: seen.add(out.shape[1]))
-        with torch.no_grad():
-            backbone.encode_image(torch.zeros(1, 3, backbone.image_size, backbone.image_size))
-            backbone.encode_text(["a tumor"])
-    return seen
-
-
 def test_the_reference_computes_all_tokens(tiny: Setting) -> None:
-    assert min(last_tokens(tiny, "reference")) > 1
-    assert 1 in last_tokens(tiny, "ours")
-    backbones._loaded.clear()  # the hooks go with it
+    found = {}
+    for mode in ("reference", "ours"):
+        with mode_context(mode):
+            found[mode] = last_tokens(trainer_of(tiny, mode).backbone)
+    assert min(found["reference"]) > 1 and 1 in found["ours"]
 
 
 def test_the_reference_saves_the_whole_model_and_loads_it_again(tiny: Setting) -> None:
@@ -173,7 +158,7 @@ def test_flops_of_a_vit_b16() -> None:
     assert 17.4e9 < counted / 2 < 17.7e9
 
 
-@pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN product")
+@pytest.mark.skipif(not AVAILABLE, reason="this PyTorch has no oneDNN product")
 def test_flops_are_counted_whichever_library_multiplies() -> None:
     x, weight = torch.randn(2, 7, 5), torch.randn(3, 5)
     assert torch.allclose(product(x, weight), x @ weight.T, atol=1e-5)
@@ -182,7 +167,7 @@ def test_flops_are_counted_whichever_library_multiplies() -> None:
 
 def test_the_rate_is_that_of_each_library_at_its_best_size() -> None:
     found = product_rate(torch.device("cpu"), (16, 64), 2, torch.float32)
-    assert set(found) == ({"torch.mm", "oneDNN"} if HAS_ONEDNN else {"torch.mm"})
+    assert set(found) == ({"torch.mm", "oneDNN"} if AVAILABLE else {"torch.mm"})
     assert all(set(by_size) == {16, 64} and min(by_size.values()) > 0 for by_size in found.values())
     turns = [{"mm": {1: one, 2: two}} for one, two in ((1.0, 5.0), (9.0, 4.0), (2.0, 6.0))]
     assert best_rates(turns) == {"mm": 5.0}  # the size that suits: medians 2 and 5; not the luckiest turn
@@ -227,12 +212,6 @@ def test_fewer_shots_stand_for_more_steps_of_the_same_kind() -> None:
     assert scaled["view_s"] == COSTS["view_s"]
 
 
-def test_numbers_are_shown_with_their_units() -> None:
-    shown = [rows.seconds(value) for value in (0.0042, 0.5, 1.0, 61.0, 150.0, 7300.0)]
-    assert shown == ["4.2 ms", "500 ms", "1 s", "61 s", "2.5 min", "2.03 h"]
-    assert [rows.mib(value) for value in (5 * 2**20, 3 * 2**10)] == ["5 MiB", "3 KiB"]
-
-
 # -- the command ------------------------------------------------------------------------------------------
 
 
@@ -260,13 +239,6 @@ def test_a_quick_run_has_every_line(tiny: Setting, tmp_path: Path, capsys: pytes
     assert "| what " in capsys.readouterr().out
 
 
-def test_a_page_without_markers_is_told_before_anything_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("nothing\n")
-    assert main(["--out", str(page)]) == 2
-    assert "must hold the lines" in capsys.readouterr().err
-
-
 def test_a_measuring_process_tells_its_memory_and_its_errors(tiny: Setting) -> None:
     found = in_process(tiny, "machine:describe")
     process = found["process"]
@@ -274,84 +246,3 @@ def test_a_measuring_process_tells_its_memory_and_its_errors(tiny: Setting) -> N
     assert 0 < process["start_bytes"] < process["import_bytes"] <= process["peak_bytes"]
     with pytest.raises(MeasurementFailed, match="no_such_mode"):
         in_process(tiny, "building:build_once", mode="no_such_mode", store="store")
-
-
-@pytest.mark.skipif(not STATUS.is_file(), reason="no /proc here: the system does not tell")
-def test_memory_that_no_file_backs(tmp_path: Path) -> None:
-    size = 64 * 2**20
-    (tmp_path / "file").write_bytes(bytes(size))
-    before = status_bytes("RssAnon")
-    with OwnMemory() as own:
-        mapped = np.memmap(tmp_path / "file", mode="r")
-        assert mapped.sum() == 0  # resident, and not counted
-        # pages of its own: what an allocator gives may have been there before
-        with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
-            for _ in range(64):
-                held.write(b"1" * 2**20)
-            time.sleep(5 * SAMPLE_S)
-    assert before + 0.9 * size < own.peak < before + 1.6 * size
-
-
-def test_lines_of_memory() -> None:
-    mib = 2**20
-    process = {"import_bytes": 100 * mib, "peak_bytes": 300 * mib}
-    ours = {"process": process, "model_bytes": 90 * mib, "batch_bytes": 10 * mib, "own_bytes": 80 * mib, "checkpoint_bytes": 9}
-    theirs = ours | {"process": process | {"peak_bytes": 600 * mib}, "own_bytes": 250 * mib, "checkpoint_bytes": 90}
-    found = [row[1:] for row in rows.memory_rows({"memory": {"reference": theirs, "ours": ours}})]
-    assert found == [
-        ("600 MiB", "300 MiB", "", "2x less"),
-        ("500 MiB", "200 MiB", "", "5.00 and 2.00 of model + batch"),
-        ("250 MiB", "80 MiB", "", "2.50 and 0.80 of model + batch"),
-        ("0 KiB", "0 KiB", "", "10x"),
-    ]
-    untold = {"reference": theirs | {"own_bytes": 0}, "ours": ours | {"own_bytes": 0}}
-    assert len(list(rows.memory_rows({"memory": untold}))) == 3
-
-
-@pytest.fixture
-def measured(tmp_path: Path) -> Callable[..., Path]:
-    """Writes raw measurements of the memory part, or of others."""
-    mib = 2**20
-    process = {"import_bytes": 100 * mib, "peak_bytes": 300 * mib}
-    one = {"process": process, "model_bytes": mib, "batch_bytes": mib, "own_bytes": 0, "checkpoint_bytes": 2048}
-    machine = {"processor": "P", "cores": 2, "threads": 2, "memory_bytes": 2**30, "gpu": "", "load_at_start": 0.0}
-
-    def write(name: str, part: str = "memory", found: object = None, **setting: object) -> Path:
-        settings = {"backbone": "B", "path": "", "views": 8, "quick": False, "repeats": 3}
-        results = {
-            "setting": settings | setting, "machine": machine | {"versions": {"torch": "2"}}, "parts": [part, "bf16"],
-            "took_s": {part: 60.0}, part: found or {"reference": one, "ours": one},
-        }  # fmt: skip
-        path = tmp_path / name
-        path.write_text(json.dumps(results))
-        return path
-
-    return write
-
-
-def test_earlier_runs_make_one_table(measured: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
-    equal = {"text_features": 1e-7, "image_features": 2e-7, "view_features": 0, "steps": 5, "ctx_moved": 1, "ctx": 0,
-             "different_predictions": 0, "images": 8}  # fmt: skip
-    old, new = measured("old.json", "equal", equal), measured("new.json", "equal", equal | {"image_features": 3e-7})
-    assert main(["--from", str(old), str(measured("memory.json")), str(new), "--out", str(page)]) == 0
-    text = page.read_text()
-    assert "300 MiB" in text and "3.0e-07" in text and "2.0e-07" not in text and "; 2 min." in text
-    assert text.index("peak memory") < text.index("largest difference of a feature")
-    assert text.startswith("before") and text.endswith("after\n")
-
-
-def test_runs_that_do_not_belong_together(measured: Callable[..., Path], tmp_path: Path, capsys) -> None:
-    (tmp_path / "broken.json").write_text("{}")
-    none = json.loads(measured("none.json").read_text()) | {"took_s": {}}
-    (tmp_path / "none.json").write_text(json.dumps(none))
-    for other in (
-        tmp_path / "none.json",
-        measured("other.json", path="elsewhere"),
-        tmp_path / "broken.json",
-        tmp_path / "absent.json",
-    ):
-        assert main(["--from", str(measured("one.json")), str(other)]) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: ") and str(other) in said and said.count("\n") == 1

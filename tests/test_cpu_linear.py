@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from backbones.cpu_linear import FrozenLinear, available, linear, product, quicken
+from backbones.cpu_linear import AVAILABLE, FrozenLinear, linear, product, quicken
 
-pytestmark = pytest.mark.skipif(not available(), reason="this PyTorch or machine has no oneDNN product")
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this PyTorch or machine has no oneDNN product")
 
 
 def frozen(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

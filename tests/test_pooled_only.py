@@ -18,6 +18,7 @@ from transformers import BertConfig, BertModel
 from backbones import build_backbone
 from backbones.open_clip_tower import load_open_clip
 from backbones.pooled_only import LAYERS_GIVE_TENSORS, first_of_block, first_of_layer, skip_what_is_not_pooled
+from tests.helpers import last_tokens
 
 needs_new_layers = pytest.mark.skipif(not LAYERS_GIVE_TENSORS, reason="layers of this transformers return tuples: left alone")
 
@@ -156,28 +157,11 @@ def changed(trunk: VisionTransformer, kind: type[Attention] | None = None, **par
     return trunk
 
 
-def last_shapes(model: nn.Module) -> tuple[int, int]:
-    """Tokens that come out of the last image block and the last text layer."""
-    trunk, text = model.visual.trunk, model.text.transformer
-    seen = []
-    hooks = [
-        layer.register_forward_hook(lambda _, __, out: seen.append(out.shape[1]))
-        for layer in (trunk.blocks[-1], text.encoder.layer[-1])
-    ]
-    with torch.no_grad():
-        model.encode_image(drawn(1, 3, model.visual.image_size[0], model.visual.image_size[1]))
-        model.encode_text(torch.ones(1, 9, dtype=torch.long))
-    for hook in hooks:
-        hook.remove()
-    return seen[0], seen[1]
-
-
 @needs_new_layers
 def test_only_where_the_first_token_is_pooled(tiny_biomedclip: Path) -> None:
-    model = build_backbone("BiomedCLIP", str(tiny_biomedclip)).model
-    assert last_shapes(model) == (1, 1)
-    other = load_open_clip("other", "", str(tiny_biomedclip), True).model
-    other.visual.trunk.global_pool, other.text.pooler = "avg", MeanPooler()
-    before = last_shapes(other)
+    assert last_tokens(build_backbone("BiomedCLIP", str(tiny_biomedclip))) == (1, 1)
+    other = load_open_clip("other", "", str(tiny_biomedclip), True)
+    other.model.visual.trunk.global_pool, other.model.text.pooler = "avg", MeanPooler()
+    before = last_tokens(other)
     skip_what_is_not_pooled(other)
-    assert last_shapes(other) == before and min(before) > 1
+    assert last_tokens(other) == before and min(before) > 1

@@ -1,6 +1,5 @@
 """Datasets by name."""
 
-
 from yacs.config import CfgNode
 
 from dassl.data.datasets.base_dataset import DatasetBase
