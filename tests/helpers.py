@@ -15,7 +15,7 @@ from tests.conftest import REPO
 
 def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split: str, dataset: str = "btmri", seed: int = 1,
               backbone: str = "BiomedCLIP", shots: int = 2, epochs: int = 2, extra: tuple[str, ...] = (),
-              **own: object) -> list[str]:  # fmt: skip
+              cuda: bool = False, **own: object) -> list[str]:  # fmt: skip
     """train.py's arguments for a short run; ``folder`` has the backbone's weights, where it needs some."""
     config = REPO / "configs" / "trainers" / method / "base_to_novel" / f"{dataset}.yaml"
     if not config.is_file():
@@ -29,7 +29,7 @@ def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split:
              "--dataset-config-file", str(REPO / "configs" / "datasets" / f"{dataset}.yaml"),
              "--config-file", str(config), "--output-dir", str(out), *extra,
              "DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", split, "DATALOADER.NUM_WORKERS", "0",
-             "USE_CUDA", "False"]  # fmt: skip
+             "USE_CUDA", str(cuda)]  # fmt: skip
     if folder:
         words += ["MODEL.BACKBONE.PATH", str(folder)]
     if cls.learns and cls.uses_optimizer:
