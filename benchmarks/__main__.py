@@ -122,17 +122,17 @@ def table(results: Results) -> str:
     return "\n\n".join([*lines, tabulate(rows, COLUMNS, tablefmt="pipe", disable_numparse=True)])
 
 
-def fill(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a Markdown file.
+def fill(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between two markers of a Markdown file.
 
     Raises:
         ValueError: it has not both markers once.
     """
-    before, found, rest = path.read_text().partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    before, found, rest = path.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        raise ValueError(f"{path} must hold the lines {BEGIN} and {END}")
-    write_whole(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
+        raise ValueError(f"{path} must hold the lines {begin} and {end}")
+    write_whole(path, f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def show(results: Results, out: Path | None) -> None:

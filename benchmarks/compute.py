@@ -17,6 +17,7 @@ from benchmarks.setting import Setting
 from benchmarks.units import build, config, need_data, repeated
 
 SIZES = (1024, 2048, 3072, 4096)
+LARGER = (*SIZES, 8192)  # a GPU
 PRODUCTS = 7  # of each size, before each encoding
 BATCH = 100  # images, which the store encodes in parts
 
@@ -64,10 +65,16 @@ def best_rates(products: Sequence[dict[str, dict[int, float]]]) -> dict[str, flo
 
 
 def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
-    """Image encoding by BiomedDPT's tower: seconds and FLOPs per image; the machine's rate; FLOPs of a base2new job."""
+    """Image encoding by BiomedDPT's tower: seconds and FLOPs per image; the machine's rate; FLOPs of a base2new job.
+
+    Args:
+        precision: fp32, tf32 (on a GPU) or bf16.
+    """
     need_data(setting, "btmri")
     folder = setting.folder("runs") / "rates"
-    keys = {"FEATURES__ROOT": setting.folder("rates"), "TRAINER__BIOMEDDPT__PREC": precision}
+    keys = {"FEATURES__ROOT": setting.folder("rates"), "TRAINER__BIOMEDDPT__PREC": "fp32" if precision == "tf32" else precision}
+    if precision == "tf32":
+        keys["MODEL__BACKBONE__TF32"] = True
     trainer = build(config(setting, "BiomedDPT", "btmri", "base", folder, **keys))
     size, count = trainer.backbone.image_size, 4 if setting.quick else BATCH
     images = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0)).to(trainer.device)
@@ -77,8 +84,8 @@ def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
             for part in some.split(trainer.encoder.batch_size):
                 trainer.encode(part)
 
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    sizes = SIZES[:1] if setting.quick else SIZES
+    dtype = torch.float32 if precision in ("fp32", "tf32") else torch.bfloat16
+    sizes = SIZES[:1] if setting.quick else SIZES if trainer.device.type == "cpu" else LARGER
     products, seconds = [], []
     for _ in range(setting.repeats):  # in turns: a machine's speed drifts
         products.append(product_rate(trainer.device, sizes, PRODUCTS, dtype))

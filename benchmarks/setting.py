@@ -67,16 +67,21 @@ def isolated(setting: Setting, call: str, **arguments: Any) -> dict[str, Any]:
     return in_process(setting, call, **arguments)
 
 
-def in_process(setting: Setting, call: str, **arguments: Any) -> dict[str, Any]:
-    """As :func:`isolated`, and in a process whatever the setting."""
+def in_process(setting: Setting, call: str, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
+    """As :func:`isolated`, and in a process whatever the setting, which is ended after ``timeout`` seconds."""
     number = time.time_ns()
     out = setting.folder("results") / f"{number}.json"
     task = json.dumps({"setting": asdict(setting), "call": call, "arguments": arguments})
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(setting.threads)}
     with open(setting.folder("logs") / f"{call.replace(':', '-')}-{number}.log", "w") as log:
         words = [sys.executable, "-m", "benchmarks.worker", task, str(out)]
-        done = subprocess.run(words, cwd=REPO, env=env, stdout=log, stderr=subprocess.STDOUT)
-    if done.returncode:
+        try:
+            status: int | str = subprocess.run(
+                words, cwd=REPO, env=env, stdout=log, stderr=subprocess.STDOUT, timeout=timeout
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = f"the end of its {timeout:.0f} s"
+    if status:
         said = Path(log.name).read_text().strip().splitlines()[-12:]
-        raise MeasurementFailed(f"{call} {arguments} ended with {done.returncode}:\n" + "\n".join(said))
+        raise MeasurementFailed(f"{call} {arguments} ended with {status}:\n" + "\n".join(said))
     return json.loads(out.read_text())

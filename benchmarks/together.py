@@ -1,9 +1,9 @@
-"""Three seeds trained as one batch against one seed alone: seconds per step."""
+"""Some seeds trained as one batch against one seed alone: seconds per step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,12 @@ from trainers.seed_batch import SeedBatch, begin
 SEEDS = (1, 2, 3)
 
 
-def seed_batch(setting: Setting, method: str, split: str = "base") -> dict[str, Any]:
-    """Steps of one seed, steps of :class:`SeedBatch` with three, and the text tower's share of each, there and back; and
+def seed_batch(setting: Setting, method: str, split: str = "base", seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+    """Steps of one seed, steps of :class:`SeedBatch` with all ``seeds``; the text tower's share of each, there and back; and
     of that the share that no batching can change: the products of as many rows with the weights of the text layers."""
     need_data(setting, "btmri")
     trainers = []
-    for seed in SEEDS:
+    for seed in seeds:
         run = setting.folder("runs") / f"together-{seed}-{time.time_ns()}"
         trainers.append(
             build(config(setting, method, "btmri", split, run, SEED=seed, FEATURES__ROOT=setting.folder("together")))
@@ -30,7 +30,7 @@ def seed_batch(setting: Setting, method: str, split: str = "base") -> dict[str, 
     found: dict[str, Any] = {
         "classes": len(trainers[0].classnames),
         "prompt_tokens": trainers[0].prompt_learner.tokens.ids.shape[1],
-        "seeds": len(SEEDS),
+        "seeds": len(seeds),
     }
     for name, group in (("one", trainers[:1]), ("all", trainers)):
         batch = SeedBatch(group)

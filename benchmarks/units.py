@@ -213,6 +213,13 @@ def training(trainer: VLTrainer, repeats: int) -> dict[str, Any]:
     if stored:
         found["stored_epoch_s"] = [_epoch(trainer, 1) for _ in range(repeats)]
         found |= _views(trainer)
+    found["step_s"] = repeated(step_of(trainer), 3 * repeats, warm_up=1)
+    trainer.close_writer()
+    return found
+
+
+def step_of(trainer: VLTrainer) -> Callable[[], None]:
+    """A training step on batches that lie in memory, one after the other."""
     trainer.announce_epoch()
     trainer.set_model_mode("train")
     batches = [batch for batch, _ in zip(trainer.train_loader_x, range(4), strict=False)]
@@ -222,9 +229,7 @@ def training(trainer: VLTrainer, repeats: int) -> dict[str, Any]:
         trainer.batch_idx = next(position)
         trainer.forward_backward(batches[trainer.batch_idx % len(batches)])
 
-    found["step_s"] = repeated(step, 3 * repeats, warm_up=1)
-    trainer.close_writer()
-    return found
+    return step
 
 
 def _epoch(trainer: VLTrainer, number: int) -> float:

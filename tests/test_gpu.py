@@ -36,7 +36,7 @@ PRECISE = {name: {"TEXT_DROPOUT": False} for name, cls in methods().items() if "
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    """"cuda", or "cpu" where that is asked for."""
+    """ "cuda", or "cpu" where that is asked for."""
     name = os.environ.get("GPU_TESTS_ON", "cuda")
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here: bash benchmarks/gpu.sh run OUT runs this on one")

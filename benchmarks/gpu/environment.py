@@ -53,7 +53,9 @@ def python_for(wheels: Path) -> str:
     version = ".".join(map(str, sys.version_info[:2]))
     if version != manifest["python"]:
         if lacking:
-            raise CannotRun(f"{sys.executable} is Python {version}, the wheels in {wheels} are for {manifest['python']}: {hint}")
+            raise CannotRun(
+                f"{sys.executable} is Python {version}, the wheels in {wheels} are for {manifest['python']}: {hint}"
+            )
         said(f"the wheels in {wheels} are for Python {manifest['python']}: {sys.executable} ({version}) is used as it is")
         return sys.executable
     for name, expected in manifest["expected"].items():
@@ -80,7 +82,9 @@ def environment(wheels: Path, manifest: dict[str, Any]) -> str:
         said(f"environment: {folder}")
         return str(python)
     said(f"installing {len(manifest['packages'])} wheels into {folder}")
-    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", "--clear", str(folder)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", "--clear", str(folder)], check=True
+    )
     (packages,) = folder.glob("lib/python3*/site-packages")
     # where this interpreter is an environment itself, its packages are not the system's
     (packages / "below.pth").write_text("\n".join(site.getsitepackages()) + "\n")

@@ -120,7 +120,9 @@ def pack(target: Path) -> dict[str, Any]:
 
 def report(target: Path, manifest: Mapping[str, Any]) -> str:
     """What is in the folder, what is not, and what must be there."""
-    lines = [f"{len(manifest['packages'])} wheels for Python {manifest['python']} in {target}, {manifest['bytes'] / 1e6:.1f} MB:"]
+    lines = [
+        f"{len(manifest['packages'])} wheels for Python {manifest['python']} in {target}, {manifest['bytes'] / 1e6:.1f} MB:"
+    ]
     lines.append("  " + ", ".join(f"{name} {version}" for name, version in sorted(manifest["packages"].items())))
     expected = ", ".join(f"{name} {version}" for name, version in manifest["expected"].items())
     lines.append(f"expected there: Python {manifest['python']} with {expected} and what they need (torch for its GPU: cu130)")
