@@ -30,7 +30,7 @@ def base2new(setting: Setting, kind: str, timeout: float) -> dict[str, Any]:
     program = ["-m", "benchmarks.reference"] if kind == "reference" else ["train.py"]
     words = [sys.executable, *program, "--root", setting.root, "--trainer", "BiomedDPT", "--backbone", setting.backbone,
              "--dataset-config-file", "configs/datasets/btmri.yaml", "--config-file", str(config), "--output-root", str(out),
-             "--task", "base2new", "--shots", "16", "--seeds", "1", *_overrides(setting, "base2new")]  # fmt: skip
+             "--shots", "16", "--seeds", "1", "--task", "base2new", *_overrides(setting, "base2new")]  # fmt: skip
     return _timed(words, out, timeout, {})
 
 
@@ -58,7 +58,7 @@ def compare(setting: Setting, together: bool, timeout: float) -> dict[str, Any]:
 
 
 def _overrides(setting: Setting, store: str) -> list[str]:
-    """KEY VALUE pairs: the weights, a store of this job's own, and a single epoch where that is enough."""
+    """KEY VALUE pairs: the weights, a store of this job's own."""
     words = ["FEATURES.ROOT", str(setting.folder(f"store-{store}"))]
     if setting.path:
         words += ["MODEL.BACKBONE.PATH", setting.path]
