@@ -73,7 +73,8 @@ def build_backbone(
                 backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
         finally:
             logging.getLogger().removeFilter(_quiet)
-        quicken(backbone)
+        if torch.device(device).type == "cpu":  # elsewhere it would only make each layer another one to torch.compile
+            quicken(backbone)
         skip_what_is_not_pooled(backbone)
         _loaded.clear()
         _loaded[key] = backbone.to(device)

@@ -55,6 +55,7 @@ class VisionLanguageBackbone(nn.Module):
     context_length: int
     pretrained: bool
     supports_visual_prompts: bool = True
+    compiled_as: str = ""  # torch.compile's mode for the text layers
     logit_scale: Tensor  # scalar, log-scale, frozen
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
@@ -122,12 +123,22 @@ class VisionLanguageBackbone(nn.Module):
         """Run the text layers through ``torch.compile``, forward and backward.
 
         Args:
-            mode: "" for none, "default", "reduce-overhead" (CUDA graphs on a GPU) or "max-autotune".
+            mode: "" for none, "default", "reduce-overhead" (CUDA graphs on a GPU) or "max-autotune". With CUDA graphs what a
+                layer gives is overwritten once the next step is announced (:func:`announce_step`).
         """
+        self.compiled_as = mode
         for layer in self.text_layers:
             layer._compiled_call_impl = None  # a backbone that is handed out again may have been compiled otherwise
             if mode:
                 layer.compile(mode=mode, dynamic=False)
+
+    def announce_step(self) -> None:
+        """Say that what compiled layers gave before is not needed any more.
+
+        Without being told, CUDA graphs take each call of a layer for a step of its own, and the layer before it for done.
+        """
+        if self.compiled_as:
+            torch.compiler.cudagraph_mark_step_begin()
 
     @property
     def text_tower(self) -> nn.Module:

@@ -70,10 +70,13 @@ def run(given: list[str]) -> tuple[dict[str, Any], dict[str, Tensor], Tensor]:
 
 
 def same(found: tuple[Any, dict[str, Tensor], Tensor], wanted: tuple[Any, dict[str, Tensor], Tensor], within: float) -> None:
-    """What was learned and what is said of the test images differ by less than ``within``."""
+    """What was learned and what is said of the test images differ by less than ``within``, relative to its largest value."""
     assert found[1].keys() == wanted[1].keys()
     for name, value in wanted[1].items():
-        torch.testing.assert_close(found[1][name], value, rtol=0, atol=within, msg=lambda said, name=name: f"{name}: {said}")
+        scale = max(1.0, float(value.abs().max()))
+        torch.testing.assert_close(
+            found[1][name], value, rtol=0, atol=within * scale, msg=lambda said, name=name: f"{name}: {said}"
+        )
     torch.testing.assert_close(found[2], wanted[2], rtol=0, atol=within)
 
 
@@ -87,7 +90,7 @@ def test_an_epoch_equals_the_cpu_s(method: str, given: Any, device: str) -> None
     same(found, wanted, CLOSE)
 
 
-@pytest.mark.parametrize("method", ["BiomedDPT", "CoOp", "MaPLe", "TipAdapterF"])
+@pytest.mark.parametrize("method", ["BiomedDPT", "CoOp", "MaPLe", "VPT", "PromptSRC", "TipAdapterF"])
 def test_two_runs_are_equal_to_the_bit(method: str, given: Any) -> None:
     """With the text dropout on where it is published, and every image encoded again."""
     own = {"TEXT_DROPOUT": methods()[method].defaults().TEXT_DROPOUT} if method in PRECISE else {}
@@ -119,16 +122,18 @@ def test_tf32_is_named_and_its_features_are_kept_apart(given: Any, device: str, 
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_cuda_graphs_equal_eager(given: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["BiomedDPT", "CoCoOp", "MaPLe"])
+def test_cuda_graphs_equal_eager(method: str, given: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "cpu":  # the same capture, without the minute that generating code for a CPU takes
 
         def captured(module: nn.Module, mode: str, dynamic: bool) -> None:
             module._compiled_call_impl = torch.compile(module._call_impl, backend="aot_eager", dynamic=dynamic)
 
         monkeypatch.setattr(nn.Module, "compile", captured)
-    wanted = run(given("BiomedDPT", "eager", epochs=3))
-    same(run(given("BiomedDPT", "graphs", "MODEL.BACKBONE.COMPILE", "reduce-overhead", epochs=3)), wanted, 1e-4)
-    same(run(given("BiomedDPT", "again", epochs=3)), wanted, 0.0)  # the tower that is handed out again is not compiled
+    graphs = ("MODEL.BACKBONE.COMPILE", "reduce-overhead")
+    wanted = run(given(method, "eager", epochs=3))
+    same(run(given(method, "graphs", *graphs, epochs=3)), wanted, 1e-4)
+    same(run(given(method, "again", epochs=3)), wanted, 0.0)  # the tower that is handed out again is not compiled
 
 
 @pytest.mark.parametrize("method", stackable_methods())

@@ -18,7 +18,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, load_checkpoint
 from trainers.checkpoints import LEARNER, find_checkpoint, stored_tensors, take_over
 from trainers.evaluation import ClassificationPerImage
-from trainers.frozen_towers import FrozenTowers, unit
+from trainers.frozen_towers import FrozenTowers, reproducible_gradients, unit
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,7 @@ class VLTrainer(FrozenTowers):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One step; what it reports stays on the device until somebody reads it."""
+        self.backbone.announce_step()
         terms, accuracy = self.losses(batch)
         return self.end_step(self.update(terms), terms, accuracy)
 
@@ -157,7 +158,8 @@ class VLTrainer(FrozenTowers):
         """One optimiser step on the sum of the terms, which is returned."""
         loss = self.total(terms)
         self.optim.zero_grad()
-        self.backward(loss, terms)
+        with reproducible_gradients(self.device):
+            self.backward(loss, terms)
         self.descend()
         return loss
 
@@ -245,6 +247,7 @@ class VLTrainer(FrozenTowers):
 
     @torch.no_grad()
     def model_inference(self, images: Tensor) -> Tensor:
+        self.backbone.announce_step()
         with self.precision():
             return self.scores(self.image_features(images))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,40 @@ def unit(features: Tensor) -> Tensor:
     return F.normalize(features, dim=-1)
 
 
+@contextmanager
+def reproducible_gradients(device: torch.device) -> Iterator[None]:
+    """Gradients that are computed inside are equal to the bit in every run.
+
+    On a GPU the gradient of PyTorch's attention is otherwise a sum of parts in the order in which they happen to be ready.
+    """
+    if device.type != "cuda" or not _can_be_strict(device):
+        yield
+        return
+    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs a kernel for every tensor
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+@cache
+def _can_be_strict(device: torch.device) -> bool:
+    """Whether cuBLAS took notice of the workspace that makes its products reproducible, as PyTorch asks of it then."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)
+    except RuntimeError:
+        log.warning("a product ran on the GPU before a trainer was built: gradients may differ in their last bits between runs")
+        return False
+    finally:
+        torch.use_deterministic_algorithms(before)
+    return True
+
+
 class FrozenTowers(TrainerX):
     """Loads the backbone, then the data; images become features here, and only here."""
 
@@ -42,6 +78,7 @@ class FrozenTowers(TrainerX):
             facts: of a dataset whose images are not at hand. Then there is nothing to train or test on: ``load_model``
                 and ``model_inference`` are what such a trainer is built for.
         """
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product on a GPU
         self.facts = facts
         self.has_images = facts is None
         super().__init__(cfg)

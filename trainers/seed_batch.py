@@ -27,6 +27,7 @@ from dassl.utils import AverageMeter, MetricMeter, UserError, last_checkpoint, l
 from trainers.base import VLTrainer
 from trainers.checkpoints import LEARNER
 from trainers.coop import CoOp
+from trainers.frozen_towers import reproducible_gradients
 
 OWN_STEP = ("backward", "forward_backward", "update", "losses", "total", "descend", "end_step")  # who has one is not stacked
 MARK = "seeds_together.json"  # beside a run's checkpoints
@@ -146,6 +147,7 @@ class SeedBatch:
 
     def step(self, batches: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
         """``forward_backward`` of every seed on its batch, with one pass of the text tower for all, there and back."""
+        self.first.backbone.announce_step()
         with self.first.precision():
             prompts = torch.cat([trainer.class_prompts()[0] for trainer in self.trainers])  # (S C, L, W)
             features = self.first.backbone.encode_embeddings(prompts, self.tokens)  # (S C, D)
@@ -159,7 +161,8 @@ class SeedBatch:
         losses = self.each(lambda trainer, one: trainer.total(one[0]), found)
         self.each(lambda trainer: trainer.optim.zero_grad())
         # No seed's loss depends on another's context, so one pass back gives each its own gradient, by its own factor
-        torch.autograd.backward(self.each(lambda trainer, loss: trainer.scaled(loss), losses))
+        with reproducible_gradients(self.first.device):
+            torch.autograd.backward(self.each(lambda trainer, loss: trainer.scaled(loss), losses))
         self.each(lambda trainer: trainer.descend())
         return self.each(lambda trainer, loss, one: trainer.end_step(loss, *one), losses, found)
 

@@ -63,13 +63,22 @@ def prepared(args: argparse.Namespace, scratch: str) -> Setting:
     root, model = keep / "data", keep / "random_model"
     keep.mkdir(parents=True, exist_ok=True)
     count = "12" if args.tiny else "60"
-    commands = [["datasets.phantom", "--root", str(root), "--datasets", *DATASETS, "--per-class", count]]
+    commands = [["datasets.phantom", "--root", str(root), "--datasets", name, "--per-class", count] for name in DATASETS]
     if not args.tiny:
         commands.append(["benchmarks.random_model", str(model)])
-    for words in commands:
-        done = subprocess.run([sys.executable, "-m", *words], cwd=REPO, capture_output=True, text=True)
-        if done.returncode:
-            raise MeasurementFailed(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    started = [
+        (
+            words,
+            subprocess.Popen(
+                [sys.executable, "-m", *words], cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ),
+        )
+        for words in commands
+    ]
+    for words, process in started:
+        said = process.communicate()[0]
+        if process.returncode:
+            raise MeasurementFailed(f"{' '.join(words)} ended with {process.returncode}: {said.strip()[-500:]}")
     quick = args.device == "cpu"
     threads = min(8, os.cpu_count() or 1)
     name, path = ("PhantomCLIP", "") if args.tiny else ("BiomedCLIP", str(model))
