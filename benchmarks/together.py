@@ -27,6 +27,7 @@ def seed_batch(setting: Setting, method: str, split: str = "base", seeds: Sequen
         trainers.append(
             build(config(setting, method, "btmri", split, run, SEED=seed, FEATURES__ROOT=setting.folder("together")))
         )
+        trainers[-1].store.ahead = 1  # the views of the epoch at hand are enough
     found: dict[str, Any] = {
         "classes": len(trainers[0].classnames),
         "prompt_tokens": trainers[0].prompt_learner.tokens.ids.shape[1],
