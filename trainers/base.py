@@ -158,7 +158,7 @@ class VLTrainer(FrozenTowers):
         """One optimiser step on the sum of the terms, which is returned."""
         loss = self.total(terms)
         self.optim.zero_grad()
-        with reproducible_gradients(self.device):
+        with reproducible_gradients(self.backbone):
             self.backward(loss, terms)
         self.descend()
         return loss

@@ -33,12 +33,14 @@ def unit(features: Tensor) -> Tensor:
 
 
 @contextmanager
-def reproducible_gradients(device: torch.device) -> Iterator[None]:
-    """Gradients that are computed inside are equal to the bit in every run.
+def reproducible_gradients(backbone: VisionLanguageBackbone) -> Iterator[None]:
+    """Gradients through ``backbone`` that are computed inside are equal to the bit in every run.
 
     On a GPU the gradient of PyTorch's attention is otherwise a sum of parts in the order in which they happen to be ready.
+    Compiled layers refuse to go back in another mode than they went forth: with them it stays so.
     """
-    if device.type != "cuda" or not _can_be_strict(device):
+    device = backbone.device
+    if device.type != "cuda" or backbone.compiled_as or not _can_be_strict(device):
         yield
         return
     before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory

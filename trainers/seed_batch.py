@@ -161,7 +161,7 @@ class SeedBatch:
         losses = self.each(lambda trainer, one: trainer.total(one[0]), found)
         self.each(lambda trainer: trainer.optim.zero_grad())
         # No seed's loss depends on another's context, so one pass back gives each its own gradient, by its own factor
-        with reproducible_gradients(self.first.device):
+        with reproducible_gradients(self.first.backbone):
             torch.autograd.backward(self.each(lambda trainer, loss: trainer.scaled(loss), losses))
         self.each(lambda trainer: trainer.descend())
         return self.each(lambda trainer, loss, one: trainer.end_step(loss, *one), losses, found)

@@ -145,8 +145,13 @@ def joined(paths: Sequence[Path]) -> Results:
             raise MeasurementFailed(
                 f"{path} is of {card or 'no GPU'}, the one before of {results['machine']['gpu']}: not one table"
             )
-        done = {name: step for name, step in steps.items() if step["state"] == "done" or name not in results.get("steps", {})}
-        results = more | {"steps": results.get("steps", {}) | done}
+        before = results.get("steps", {})
+        newer = {
+            name: step
+            for name, step in steps.items()
+            if step["state"] == "done" or before.get(name, {"state": ""})["state"] != "done"
+        }
+        results = more | {"steps": before | newer}
     return results | {"steps": {name: results["steps"][name] for name in PARTS if name in results["steps"]}}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
@@ -119,13 +120,13 @@ def _profile(call: Callable[[], Any]) -> dict[str, Any]:
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu() else [])]
     with profile(activities=kinds) as found:
         timed(call)
-    lines = found.key_averages()
-    busy = sum(line.self_device_time_total for line in lines) if on_gpu() else 0.0
+    kernels = [line for line in found.key_averages() if line.device_type == DeviceType.CUDA]
+    lines = [line for line in found.key_averages() if line.device_type == DeviceType.CPU]  # whose kernels count as theirs, too
     cost = (lambda line: line.self_device_time_total) if on_gpu() else (lambda line: line.self_cpu_time_total)
     return {
         "seconds": seconds,
-        "device_busy_s": busy / 1e6,
-        "launches": sum(line.count for line in lines if line.key == "cudaLaunchKernel"),
+        "kernels_s": sum(line.self_device_time_total for line in kernels) / 1e6,
+        "kernels": sum(line.count for line in kernels),
         "top": [
             {
                 "name": line.key,

@@ -173,11 +173,7 @@ def where(results: Results) -> Iterator[str]:
         return
     for key, name in (("step", "a training step of BiomedDPT, 2 classes"), ("encode", "encoding a batch of images, fp32")):
         one = found[key]
-        busy = (
-            f"the GPU works {seconds(one['device_busy_s'])} of it, {one['launches']} kernels"
-            if one["device_busy_s"]
-            else "on a CPU"
-        )
+        busy = f"; the GPU works {seconds(one['kernels_s'])} of it, in {one['kernels']} kernels" if one.get("kernels") else ""
         rows = [
             (
                 f"`{line['name'][:70]}`",
@@ -186,9 +182,10 @@ def where(results: Results) -> Iterator[str]:
                 f"{line['cpu_us'] / 1e3:.3g} ms",
             )
             for line in one["top"]
+            if line["cpu_us"]  # a kernel counts with the operation that launched it
         ]
         images = f" ({one['images']} images)" if "images" in one else ""
-        yield f"Where the time goes in {name}{images}: {seconds(one['seconds'])}; {busy}."
+        yield f"Where the time goes in {name}{images}: {seconds(one['seconds'])}{busy}."
         yield markdown(rows, ("line", "calls", "on the device", "on the CPU"))
     reading = "; ".join(f"{rate:.4g} images/s by {_readers(count)}" for count, rate in found["read"].items())
     yield f"Reading, decoding and cropping training images: {reading}."
@@ -198,10 +195,16 @@ def _readers(count: str) -> str:
     return "the training process" if count == "0" else f"{count} processes"
 
 
+def reason(why: str) -> str:
+    """The line that tells most: the last that names an error, else the last."""
+    lines = why.splitlines() or [""]
+    return next((line for line in reversed(lines) if "Error: " in line or line.startswith("error: ")), lines[-1])
+
+
 def absent(results: Results) -> Iterator[str]:
     """Steps without a result, and why."""
     lines = [
-        f"- {name}: {step['state']}: {step['why'].splitlines()[-1] if step['why'] else ''}"
+        f"- {name}: {step['state']}: {reason(step['why'])}"
         for name, step in results["steps"].items()
         if step["state"] != "done"
     ]

@@ -56,7 +56,7 @@ def tests(setting: Setting, seconds: float) -> dict[str, Any]:
     choice = ["-k", ON_A_CPU] if on_cpu and setting.quick else []
     words = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-o", "addopts=", "-v", "-m", "gpu", "-rfE", "--tb=short",
              "--show-capture=no", "-p", "no:cacheprovider", *choice]  # fmt: skip
-    env = os.environ | ({"GPU_TESTS_ON": "cpu"} if on_cpu else {})
+    env = os.environ | {"COLUMNS": "300"} | ({"GPU_TESTS_ON": "cpu"} if on_cpu else {})
     cut = False
     with open(log, "w") as file:
         try:
@@ -84,7 +84,7 @@ PARTS: dict[str, Part] = {
     "steps-reference": Part(measured("gpu.measure:steps", variant="reference")),
     "base2new-reference": Part(lambda setting, seconds: whole.base2new(setting, "reference", seconds)),
     "evaluation": Part(both("evaluation:evaluations")),
-    "memory": Part(both("gpu.measure:memory")),
+    "memory": Part(both("gpu.measure:memory"), least=60.0),
     "compare-together": Part(lambda setting, seconds: whole.compare(setting, True, seconds), least=30.0),
     "compare": Part(lambda setting, seconds: whole.compare(setting, False, seconds), least=30.0),
 }
