@@ -196,8 +196,10 @@ def _readers(count: str) -> str:
 
 
 def reason(why: str) -> str:
-    """The line that tells most: the last that names an error, else the last."""
+    """The line that tells most: that the time was over, else the last that names an error, else the last."""
     lines = why.splitlines() or [""]
+    if lines[0].endswith(" s:") and "the end of its" in lines[0]:
+        return f"it did not end in its {lines[0].split()[-2]} s"
     return next((line for line in reversed(lines) if "Error: " in line or line.startswith("error: ")), lines[-1])
 
 
