@@ -199,7 +199,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
-    from trainers.inference import load_run
+    from runs.inference import load_run
 
     try:
         # on the CPU, where onnxruntime is compared with it

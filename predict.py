@@ -106,7 +106,7 @@ def predict(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dassl.utils import UserError, atomic
-    from trainers.inference import find_images, image_batches, load_run, probabilities
+    from runs.inference import find_images, image_batches, load_run, probabilities
 
     if args.batch_size < 1 or args.workers < 0 or (args.top_k is not None and args.top_k < 1):
         raise UserError("--batch-size and --top-k must be 1 or more, --workers 0 or more")

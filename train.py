@@ -57,7 +57,7 @@ def setup_cfg(args: argparse.Namespace):
         UserError: an unknown file, key or name, or an override that the method does not read.
     """
     from dassl.utils import UserError
-    from trainers.config import default_config, merge_file, merge_overrides, split_trainer_name
+    from runs.config import default_config, merge_file, merge_overrides, split_trainer_name
 
     cfg = default_config()
     if args.dataset_config_file:
@@ -103,8 +103,8 @@ def run_task(cfg, args: argparse.Namespace) -> None:
     With ``--eval-only`` the trained runs are tested again and their results files written anew.
     """
     from dassl.utils import UserError
-    from trainers import seed_batch
-    from trainers.config import methods
+    from runs import seed_batch
+    from runs.config import methods
 
     cls = methods()[cfg.TRAINER.NAME]
     if args.task == "base2new" and not cls.transfers:
@@ -124,7 +124,7 @@ def in_its_folder(cfg, args: argparse.Namespace, cls: type, split: str) -> Any:
     Raises:
         UserError: its folder holds a run with other settings.
     """
-    from trainers import records
+    from runs import records
 
     dataset = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
     cfg = changed(cfg, DATASET__SUBSAMPLE_CLASSES=split)
@@ -138,7 +138,7 @@ def train_together(cfgs: Sequence[Any], args: argparse.Namespace, cls: type) -> 
 
     Returns the folders of what was trained; a seed whose epoch no other goes on from is left to be trained alone.
     """
-    from trainers import records, runs, seed_batch
+    from runs import records, run, seed_batch
 
     places = [in_its_folder(cfg, args, cls, TASKS[args.task][0]) for cfg in cfgs]
     waiting: dict[int, list[Any]] = {}
@@ -148,7 +148,7 @@ def train_together(cfgs: Sequence[Any], args: argparse.Namespace, cls: type) -> 
     fresh: list[str] = []
     for epochs, group in waiting.items():
         if len(group) > 1:
-            runs.run_together(group)
+            run.run_together(group)
             fresh += [one.OUTPUT_DIR for one in group]
         else:
             print(f"seed {group[0].SEED} trains alone: no other seed that is not done has finished {epochs} epochs")
@@ -157,7 +157,7 @@ def train_together(cfgs: Sequence[Any], args: argparse.Namespace, cls: type) -> 
 
 def run_splits(cfg, args: argparse.Namespace, cls: type, fresh: Collection[str] = ()) -> None:
     """One seed of one protocol: all classes, or base and then new ones; what was run in ``fresh`` folders is."""
-    from trainers import records, runs
+    from runs import records, run
 
     trained = ""
     for split in TASKS[args.task]:
@@ -169,13 +169,13 @@ def run_splits(cfg, args: argparse.Namespace, cls: type, fresh: Collection[str] 
             print(f"done already: {one.OUTPUT_DIR}")
             continue
         only_test = args.eval_only or (split == "new" and cls.learns)
-        runs.run(one, eval_only=only_test, model_dir=args.model_dir or trained, load_epoch=args.load_epoch)
+        run.run(one, eval_only=only_test, model_dir=args.model_dir or trained, load_epoch=args.load_epoch)
 
 
 def fitting_methods(task: str) -> list[str]:
     """Names of the methods that fit a protocol, or ``seeds-together``, in the order in which the tables list them."""
-    from trainers import seed_batch
-    from trainers.config import methods
+    from runs import seed_batch
+    from runs.config import methods
 
     if task == "seeds-together":
         return seed_batch.stackable_methods()
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.task:
             run_task(cfg, args)
         else:
-            from trainers.runs import run
+            from runs.run import run
 
             run(
                 cfg,

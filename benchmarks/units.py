@@ -26,10 +26,10 @@ from datasets import by_key
 from datasets.phantom.__main__ import generate
 from features import digest
 from features.encoder import content
-from trainers import records
+from runs import records
+from runs.settings import config_file
 from trainers.base import VLTrainer
 from trainers.checkpoints import LEARNER
-from trainers.settings import config_file
 
 PER_CLASS = 60  # rehearsal images, where the data folder has none of a dataset
 MODES = ("reference", "ours")

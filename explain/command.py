@@ -33,10 +33,10 @@ from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
 from explain.saliency import MAPS
 from predict import add_run_arguments
+from runs.config import default_config, merge_file
+from runs.inference import find_images, image_batches, load_run
 from trainers.base import VLTrainer
 from trainers.biomed_dpt import BiomedDPT
-from trainers.config import default_config, merge_file
-from trainers.inference import find_images, image_batches, load_run
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
 STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}

@@ -26,10 +26,10 @@ from explain.figures import Panel, draw
 from explain.maps import layout_of, mass_inside, rollout, shift
 from explain.masks import coverage, is_informative, mask_path
 from explain.saliency import saliency
+from runs import records
 from tests import tiny_backbones
 from tests.conftest import SHARED
 from tests.helpers import build, quick
-from trainers import records
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
 close = dict(rtol=1e-5, atol=1e-5)

@@ -19,12 +19,12 @@ import train
 from analysis.predictions import read_predictions
 from dassl.utils import UserError
 from datasets.base import BiomedDataset
+from runs import records
+from runs.config import methods
+from runs.inference import find_images, load_run
 from tests.conftest import BTMRI_CLASSES, SHARED, write_dataset, write_tiny_biomedclip
 from tests.helpers import arguments, quick
-from trainers import records
 from trainers.checkpoints import find_checkpoint
-from trainers.config import methods
-from trainers.inference import find_images, load_run
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
 

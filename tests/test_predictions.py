@@ -17,13 +17,13 @@ from analysis.results import DamagedRun
 from dassl.config import get_cfg_default
 from dassl.evaluation import Classification
 from dassl.utils import UserError
+from runs.config import methods
+from runs.records import changed_settings
+from runs.settings import config_file
 from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
 from tests.helpers import arguments
 from tests.synthetic_runs import write_run
-from trainers.config import methods
 from trainers.evaluation import ClassificationPerImage
-from trainers.records import changed_settings
-from trainers.settings import config_file
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), min_size=1, max_size=12)
 

@@ -15,11 +15,11 @@ import torch
 from analysis.predictions import read_predictions
 from dassl.engine import build_trainer
 from dassl.utils import UserError, set_random_seed
+from runs import seed_batch
+from runs.config import methods
+from runs.seed_batch import MARK, SeedBatch, is_stackable, stackable_methods
 from tests.conftest import REPO
 from tests.helpers import arguments
-from trainers import seed_batch
-from trainers.config import methods
-from trainers.seed_batch import MARK, SeedBatch, is_stackable, stackable_methods
 
 SEEDS = (1, 2, 3)
 OFF = {"TEXT_DROPOUT": False}

@@ -11,11 +11,11 @@ from torch import Tensor
 import trainers.frozen_towers
 from backbones import VisualPrompt
 from dassl.utils import UserError
+from runs.records import trainer_departures
 from tests.conftest import REPO
 from tests.helpers import build
 from tests.test_deep_prompts import native_clip
 from tests.test_formulas import CLASSES, Naive, images_and_labels
-from trainers.records import trainer_departures
 
 PHANTOM = REPO / "backbones" / "weights" / "phantomclip"
 

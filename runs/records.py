@@ -21,9 +21,9 @@ from analysis.predictions import Predictions, write_predictions
 from analysis.results import CONFIG, PREDICTIONS, RESULTS, DamagedRun, files_of, read_whole_record
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, atomic, write_json
-from trainers import seed_batch
+from runs import seed_batch
+from runs.settings import as_configured, changed
 from trainers.base import VLTrainer
-from trainers.settings import as_configured, changed
 
 PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
 # Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed, setup_logger
-from trainers import records, seed_batch
+from runs import records, seed_batch
 
 log = logging.getLogger(__name__)
 

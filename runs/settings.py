@@ -8,7 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from trainers.config import default_config, merge_file
+from runs.config import default_config, merge_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # What says which run it is or where things lie, rather than how it is done
@@ -42,7 +42,7 @@ def changed(run: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, dict[
     """``{key: {"config_file": value, "run": value}}`` for every setting with two values.
 
     Args:
-        run, files: flat settings (:func:`trainers.records.identity`) of the run, and as the config files set them.
+        run, files: flat settings (:func:`runs.records.identity`) of the run, and as the config files set them.
     """
     kept = [key for key in run if key in SETTINGS_OF_DATASETS or not key.startswith(NOT_SETTINGS)]
     return {key: {"config_file": files.get(key), "run": run[key]} for key in sorted(kept) if files.get(key) != run[key]}
