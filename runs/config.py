@@ -1,20 +1,19 @@
-"""Config: defaults of every method, published names, and overrides that would silently do nothing."""
+"""A run's config: the defaults of every method, names, config files, settings and overrides, merged in that order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
-import trainers  # noqa: F401  (registers the methods)
-from backbones import ALIASES, BACKBONES, check_name
+from backbones import BACKBONES, check_name
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, nearest
-from trainers.base import VLTrainer
+from runs.overrides import flat_keys, merge_overrides, require_key
+from trainers import methods
 
 DEFAULT_BACKBONE = "BiomedCLIP"
 # Names under which methods were published, where they differ from ours
@@ -26,12 +25,6 @@ PUBLISHED_NAMES = {
     "LP2": "LPPlusPlus",
     "Maple": "MaPLe",
 }
-
-
-def methods() -> dict[str, type[VLTrainer]]:
-    """The registered trainers of this project by name."""
-    found = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
-    return {name: cls for name, cls in found.items() if isinstance(cls, type) and issubclass(cls, VLTrainer)}
 
 
 def default_config() -> CfgNode:
@@ -81,15 +74,6 @@ def split_trainer_name(name: str, backbone: str = "") -> tuple[str, str]:
     return name, check_name(backbone or DEFAULT_BACKBONE)
 
 
-def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    """All leaf keys, dotted."""
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from flat_keys(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
-
-
 def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a YAML file; an unknown key is an error that names file, key and the nearest valid one."""
     if not Path(path).is_file():
@@ -102,119 +86,61 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise UserError(f"{path} is not a YAML mapping of config keys: {' '.join(str(error).split())}") from error
     valid = list(flat_keys(cfg))
     for key in flat_keys(loaded):
-        _require_key(key, valid, where=f"{path}: ")
+        require_key(key, valid, where=f"{path}: ")
     try:
         cfg.merge_from_other_cfg(loaded)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: {error.args[0]}") from error
 
 
-def merge_overrides(cfg: CfgNode, opts: Sequence[str], trainer: str) -> None:
-    """Merge ``KEY VALUE`` pairs.
+def configured(
+    trainer: str = "",
+    backbone: str = "",
+    *,
+    files: Sequence[str | Path] = (),
+    settings: Mapping[str, object] | None = None,
+    overrides: Sequence[object] = (),
+) -> CfgNode:
+    """Defaults <- files <- names and settings <- overrides; frozen.
+
+    Args:
+        trainer, backbone: names in any form that :func:`split_trainer_name` knows; "" leaves them to the files.
+        files: YAML files of config keys, the dataset's and the method's, each over the one before.
+        settings: dotted key -> value, taken as it is.
+        overrides: ``KEY VALUE`` pairs, checked by :func:`runs.overrides.merge_overrides`.
 
     Raises:
-        UserError: a key without value, an unknown key, one the method does not read, or a value of a wrong type.
+        UserError: an unknown file, key or name, an override that the method does not read, no method or no dataset.
     """
-    if len(opts) % 2:
-        raise UserError(f'overrides are KEY VALUE pairs, but "{opts[-1]}" has no value')
-    valid = list(flat_keys(cfg))
-    for key in opts[::2]:
-        _require_key(key, valid)
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
-        try:
-            cfg.merge_from_list([key, value])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{key} {value}: {' '.join(str(error.args[0]).split())}") from error
-    for key in opts[::2]:
-        reason = unread(cfg, key, trainer)
-        if reason:
-            raise UserError(reason)
-
-
-def _require_key(key: str, valid: Sequence[str], where: str = "") -> None:
-    if key in valid:
-        return
-    same_leaf = [known for known in valid if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    raise UserError(f'{where}unknown config key "{key}".{nearest(key, list(valid)) or nearest(key, same_leaf)}')
-
-
-# Keys of the engine that only some choice of another key reads: prefix -> (key, values that read it)
-READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "OPTIM.MOMENTUM": ("OPTIM.NAME", ("sgd", "rmsprop")),
-    "OPTIM.SGD_": ("OPTIM.NAME", ("sgd",)),
-    "OPTIM.RMSPROP_": ("OPTIM.NAME", ("rmsprop",)),
-    "OPTIM.ADAM_": ("OPTIM.NAME", ("adam", "amsgrad", "adamw", "radam")),
-    "OPTIM.STEPSIZE": ("OPTIM.LR_SCHEDULER", ("single_step", "multi_step")),
-    "OPTIM.GAMMA": ("OPTIM.LR_SCHEDULER", ("single_step", "multi_step")),
-    "OPTIM.WARMUP_CONS_LR": ("OPTIM.WARMUP_TYPE", ("constant",)),
-    "OPTIM.WARMUP_MIN_LR": ("OPTIM.WARMUP_TYPE", ("linear",)),
-    "OPTIM.NEW_LAYERS": ("OPTIM.STAGED_LR", (True,)),
-    "OPTIM.BASE_LR_MULT": ("OPTIM.STAGED_LR", (True,)),
-    "DATASET.FOLDER": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.CLASSNAMES": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.MODALITY": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.ORGAN": ("DATASET.NAME", ("ImageFolderSplit",)),
-}
-TRANSFORM_KEYS = {
-    "INPUT.CUTOUT_": "cutout",
-    "INPUT.GN_": "gaussian_noise",
-    "INPUT.RANDAUGMENT_": "randaugment",
-    "INPUT.COLORJITTER_": "colorjitter",
-    "INPUT.RGS_": "randomgrayscale",
-    "INPUT.GB_": "gaussian_blur",
-    "INPUT.RRCROP_": "random_resized_crop",
-    "INPUT.CROP_PADDING": "random_crop",
-}
-# What no method of this project reads: Dassl keeps it for domain adaptation and its own backbones
-NEVER_READ = (
-    "MODEL.HEAD.",
-    "MODEL.INIT_WEIGHTS",
-    "DATALOADER.TRAIN_U.",
-    "DATASET.STL10_FOLD",
-    "DATASET.CIFAR_C_",
-    "DATASET.NUM_LABELED",
-    "DATASET.VAL_PERCENT",
-    "DATASET.ALL_AS_UNLABELED",
-    "DATASET.SOURCE_DOMAINS",
-    "DATASET.TARGET_DOMAINS",
-    "DATASET.RUN_CLASSNAMES",
-)
-TRAINING_KEYS = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
-
-
-def unread(cfg: CfgNode, key: str, trainer: str) -> str:
-    """Why this run would not read ``key``, with what to set instead; empty when it would."""
-    cls = methods().get(trainer)
-    if cls is None:  # a third-party trainer reads what it likes
-        return ""
-    if key.startswith("TRAINER."):
-        section = key.split(".")[1]
-        own = f"TRAINER.{cls.section}."
-        if section in (cls.section, "NAME"):
-            return ""
-        twin = own + key.split(".", 2)[-1]
-        hint = f' Did you mean "{twin}"?' if twin in flat_keys(cfg) else f" {trainer} reads {own}*"
-        return f"{key} is another method's key: {trainer} does not read it.{hint}"
-    if key.startswith("FEATURES.") and not cls.frozen_images:
-        return f"{key} is not read by {trainer}: it learns in the image tower, so no features of images can be kept"
-    if key.startswith(NEVER_READ) or (not (cls.learns and cls.uses_optimizer) and key.startswith(TRAINING_KEYS)):
-        return f"{key} is not read by {trainer}; leave it out"
-    for prefix, (switch, values) in READ_ONLY_WITH.items():
-        if key.startswith(prefix) and _get(cfg, switch) not in values:
-            wanted = " or ".join(map(str, values))
-            return f'{key} is read only with {switch} {wanted}, but it is "{_get(cfg, switch)}" here'
-    for prefix, transform in TRANSFORM_KEYS.items():
-        if key.startswith(prefix) and transform not in cfg.INPUT.TRANSFORMS:
-            return f"{key} is read only with the transform {transform}, which INPUT.TRANSFORMS does not hold"
-    if key == "DATASET.PROMPTS" and "N_PROMPTS" not in cls.defaults():
-        return f"DATASET.PROMPTS is not read by {trainer}: it uses no LLM prompts"
-    return ""
-
-
-def _get(cfg: CfgNode, key: str) -> Any:
-    for part in key.split("."):
-        cfg = cfg[part]
+    cfg = default_config()
+    for path in files:
+        merge_file(cfg, str(path))
+    if not (trainer or cfg.TRAINER.NAME):
+        raise UserError("no method named: give --trainer")
+    name, backbone = split_trainer_name(trainer or cfg.TRAINER.NAME, backbone or cfg.MODEL.BACKBONE.NAME)
+    for key, value in {"TRAINER.NAME": name, "MODEL.BACKBONE.NAME": backbone, **(settings or {})}.items():
+        _put(cfg, key, value)
+    merge_overrides(cfg, overrides, name)
+    if not cfg.DATASET.NAME:
+        raise UserError("no dataset named: give --dataset-config-file configs/datasets/NAME.yaml")
+    cfg.freeze()
     return cfg
 
 
-__all__ = ["ALIASES", "default_config", "merge_file", "merge_overrides", "methods", "split_trainer_name", "unread"]
+def altered(cfg: CfgNode, settings: Mapping[str, object]) -> CfgNode:
+    """A frozen copy of ``cfg`` with other values of some dotted keys."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    for key, value in settings.items():
+        _put(cfg, key, value)
+    cfg.freeze()
+    return cfg
+
+
+def _put(cfg: CfgNode, key: str, value: object) -> None:
+    *sections, leaf = key.split(".")
+    for section in sections:
+        cfg = cfg[section]
+    if leaf not in cfg:
+        raise KeyError(key)
+    cfg[leaf] = value

@@ -1,129 +1,44 @@
-"""What a run leaves behind: its folder's name, the resolved config, and the results file (written last and whole)."""
+"""The results file of a run, written last and whole, and the predictions that it rests on."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-from yacs.config import CfgNode
-
 from analysis.metrics import metrics
 from analysis.predictions import Predictions, write_predictions
-from analysis.results import CONFIG, PREDICTIONS, RESULTS, DamagedRun, files_of, read_whole_record
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError, atomic, write_json
-from runs import seed_batch
-from runs.settings import as_configured, changed
+from analysis.results import PREDICTIONS, RESULTS, files_of
+from dassl.utils import atomic, write_json
+from runs.departures import changed_settings, departures, forced_departures
+from runs.identity import config_hash
 from trainers.base import VLTrainer
 
+log = logging.getLogger(__name__)
+
 PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
-# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
-# class names are the data's
-NOT_IDENTITY = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "VERBOSE",
-    "INPUT.SIZE",
-    "FEATURES.MODE",
-    "FEATURES.ROOT",
-    "DATASET.RUN_CLASSNAMES",
-    "TEST.EVALUATOR",
-    "DATALOADER.NUM_WORKERS",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-)
-SPLIT_FOLDERS = {"base": "base2new/train_base", "new": "base2new/test_new", "all": "few_shot"}
-
-
-def run_folder(root: str | Path, cfg: CfgNode, dataset_key: str, trainer_cls: type[VLTrainer]) -> Path:
-    """``<root>/<task>/<split>/<dataset>/shots_<K>/<Trainer>_<Backbone>/<variant>/seed<S>``."""
-    backbone = cfg.MODEL.BACKBONE.NAME.replace("/", "-").replace(":", "-")
-    return (
-        Path(root)
-        / SPLIT_FOLDERS[cfg.DATASET.SUBSAMPLE_CLASSES]
-        / dataset_key
-        / f"shots_{cfg.DATASET.NUM_SHOTS}"
-        / f"{cfg.TRAINER.NAME}_{backbone}"
-        / trainer_cls.variant(cfg)
-        / f"seed{cfg.SEED}"
-    )
-
-
-def identity(cfg: CfgNode) -> dict[str, Any]:
-    """The settings that decide a run's numbers, flat: what ``config_hash`` covers."""
-    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    own = f"TRAINER.{getattr(cls, 'section', '')}."
-    flat = {
-        key: value
-        for key, value in _flat(cfg)
-        if key not in NOT_IDENTITY and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
-    }
-    flat["DATASET.ROOT"] = str(Path(cfg.DATASET.ROOT).expanduser().resolve())
-    return flat
-
-
-def config_hash(cfg: CfgNode) -> str:
-    """SHA-256 of :func:`identity`."""
-    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def save_config(cfg: CfgNode, folder: str | Path) -> None:
-    """Write the full resolved config."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{CONFIG}.{os.getpid()}"
-    temporary.write_text(cfg.dump())
-    os.replace(temporary, folder / CONFIG)
-
-
-def discard_unbuilt(folder: str | Path) -> None:
-    """Remove the log of a run that ended before anything was built, and the folders that it leaves empty."""
-    folder = Path(folder)
-    if (folder / CONFIG).is_file() or not folder.is_dir():
-        return
-    (folder / "log.txt").unlink(missing_ok=True)
-    for place in (folder, *folder.parents):
-        try:
-            place.rmdir()
-        except OSError:  # not empty
-            return
-
-
-def check_same_settings(cfg: CfgNode, folder: Path) -> None:
-    """Refuse to mix two settings in one folder: the first differing keys are named."""
-    path = folder / CONFIG
-    if not path.is_file():
-        return
-    before = identity(CfgNode(yaml.safe_load(path.read_text())))
-    now = identity(CfgNode(yaml.safe_load(cfg.dump())))
-    # a key that only one side knows came with another version of this project, at its default
-    changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]
-    if changed:
-        shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed[:3])
-        raise UserError(f"{folder} holds a run with other settings ({shown}): remove it or choose another output folder")
-
-
-def is_complete(folder: str | Path) -> bool:
-    """Whether the run's results file is there and whole, and with it every file that it names."""
-    try:
-        read_whole_record(folder)
-    except DamagedRun:
-        return False
-    return True
 
 
 def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any], timings: dict[str, float]) -> Path:
-    """Write ``results.json`` of a tested trainer; a field is documented in docs/RESULTS_FILE.md."""
+    """Say in the log what was not the published setting, and write ``results.json`` (docs/RESULTS_FILE.md).
+
+    Args:
+        trainer: tested.
+        train: how it was trained; empty for a run that only tested.
+        timings: seconds by name.
+
+    Raises:
+        UserError: the scores of the test are not finite.
+    """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
+    chosen = departures(trainer, train)
+    for departure in chosen:
+        log.info("not the published setting: %s", departure)
     predictions = save_predictions(trainer, folder)
     split = cfg.DATASET.SUBSAMPLE_CLASSES
     prompts = getattr(trainer, "prompts", None)
@@ -158,7 +73,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "git": git_revision(),
         "device": str(trainer.device),
         "features": cfg.FEATURES.MODE if trainer.frozen_images else "direct",
-        "departures": departures(trainer, train) + trainer_departures(trainer),
+        "departures": chosen + forced_departures(trainer),
         "rehearsal": bool(dataset.root_note),
         "notes": list(dataset.notes),
         "files": files_of(folder),
@@ -176,35 +91,15 @@ def prompts_record(trainer: VLTrainer) -> dict[str, Any] | None:
     return {"file": prompts.path.name, "selection": selection.record(trainer.classnames) if selection else None}
 
 
-def departures(trainer: VLTrainer, train: dict[str, Any]) -> list[str]:
-    """Settings that are not the published ones, and what training several seeds together changed."""
-    return type(trainer).departures(trainer.cfg) + seed_batch.departures(trainer.cfg, train.get("seeds_together", []))
-
-
-def trainer_departures(trainer: VLTrainer) -> list[str]:
-    """What the backbone forced on the method."""
-    if trainer.writes_visual_prompts and not trainer.backbone.supports_visual_prompts:
-        return ["text side only: this image tower has no patch tokens for visual prompts"]
-    return list(getattr(trainer, "forced", []))
-
-
 def save_predictions(trainer: VLTrainer, folder: str | Path) -> Predictions:
     """Keep what the last test said of each image; paths count from the dataset's image folder."""
-    kept = trainer.evaluator.predictions()
+    paths, labels, probabilities = trainer.evaluator.predictions()
     start = trainer.dm.dataset.image_folder
-    paths = [Path(os.path.relpath(path, start)).as_posix() for path in kept.paths]
-    kept = Predictions(paths, kept.labels, kept.probabilities)
+    kept = Predictions([Path(os.path.relpath(path, start)).as_posix() for path in paths], labels, probabilities)
     with atomic(Path(folder) / PREDICTIONS) as temporary:
         write_predictions(temporary, kept)
     sys.stdout.flush()  # the log's size is recorded next
     return kept
-
-
-def changed_settings(cfg: CfgNode, dataset_key: str) -> dict[str, Any] | None:
-    """What differs from the config files of this method, task and dataset; ``None`` for a method without any."""
-    files = as_configured(cfg, dataset_key)
-    # by way of YAML, as two files that say the same may differ in lists and tuples
-    return None if files is None else changed(*(identity(CfgNode(yaml.safe_load(c.dump()))) for c in (cfg, files)))
 
 
 def versions() -> dict[str, str]:
@@ -231,11 +126,3 @@ def git_revision() -> dict[str, Any]:
 
     revision, status = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": None if status is None else bool(status)}
-
-
-def _flat(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, list(value) if isinstance(value, tuple) else value

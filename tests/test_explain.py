@@ -26,7 +26,7 @@ from explain.figures import Panel, draw
 from explain.maps import layout_of, mass_inside, rollout, shift
 from explain.masks import coverage, is_informative, mask_path
 from explain.saliency import saliency
-from runs import records
+from runs.identity import save_config
 from tests import tiny_backbones
 from tests.conftest import SHARED
 from tests.helpers import build, quick
@@ -259,7 +259,7 @@ def run(tiny_biomedclip, btmri_root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     trainer = quick("BiomedDPT", tiny_biomedclip, btmri_root, folder)
     trainer.save_model(0, str(folder))
-    records.save_config(trainer.cfg, folder)
+    save_config(trainer.cfg, folder)
     return folder
 
 
@@ -333,7 +333,7 @@ def test_real_brain_mri_are_explained(tmp_path) -> None:
     cfg = train.setup_cfg(train.parse_arguments(words)).clone()
     cfg.defrost()
     cfg.DATASET.RUN_CLASSNAMES = ["glioma tumor", "normal brain"]
-    records.save_config(cfg, tmp_path / "run")
+    save_config(cfg, tmp_path / "run")
     images = sorted((SHARED / "data" / "BTMRI" / "BTMRI" / "glioma_tumor").iterdir())[:3]
     assert command.main([str(tmp_path / "run"), *map(str, images), "-o", str(tmp_path / "maps")]) == 0
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3

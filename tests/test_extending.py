@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from runs.config import methods
 from tests.conftest import REPO, write_dataset
+from trainers import methods
 
 DOC = REPO / "docs" / "EXTENDING.md"
 CLASSES = ("adenocarcinoma", "squamous cell carcinoma", "normal lung")

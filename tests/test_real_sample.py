@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import train
-from runs.config import methods
 from tests.conftest import REPO, SHARED
 from tests.helpers import arguments
+from trainers import methods
 
 CHANCE = 25.0  # four classes, equally many test images each
 # as in benchmarks/real_sample.sh, with fewer epochs

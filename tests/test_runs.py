@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from datasets import by_key
-from runs.config import methods
 from tests.conftest import BTMRI_CLASSES, REPO, SHARED, write_dataset
 from tests.helpers import arguments, command
+from trainers import methods
 
 PHANTOM = REPO / "backbones" / "weights" / "phantomclip"
 
