@@ -14,7 +14,9 @@ RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "p
 SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
-LAYOUT_SPLITS = {"few_shot": "all", "base2new/train_base": "base", "base2new/test_new": "new"}
+# protocol -> split -> its folder below that of all runs
+TASK_FOLDERS = {"few_shot": {"all": "few_shot"}, "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"}}
+LAYOUT_SPLITS = {folder: split for own in TASK_FOLDERS.values() for split, folder in own.items()}
 LAYOUT = re.compile(rf"({'|'.join(LAYOUT_SPLITS)})/([^/]+)/shots_(-?\d+)/([^/]+)/[^/]+/seed(-?\d+)$")
 
 

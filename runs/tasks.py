@@ -1,6 +1,6 @@
 """The protocols in a table: which splits each has, in which folder of all runs, and which of them trains.
 
-A new protocol is an entry here, with the folders of its stages in ``analysis.results.LAYOUT_SPLITS``.
+A new protocol is an entry here, with the folders of its stages in ``analysis.results.TASK_FOLDERS``.
 """
 
 from __future__ import annotations
