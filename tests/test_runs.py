@@ -152,3 +152,8 @@ def test_an_own_folder_needs_one_yaml(tmp_path, tiny_biomedclip) -> None:
     assert in_process(words) == 0
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert record["classnames"] == sorted(BTMRI_CLASSES) and "split made" in record["notes"][0]
+    # the first run kept its few-shot draw beside the class folders, of which it is none
+    assert (root / "BTMRI" / "BTMRI" / "split_fewshot").is_dir()
+    words[words.index("--output-dir") + 1] = str(tmp_path / "again")
+    assert in_process(words) == 0
+    assert json.loads((tmp_path / "again" / "results.json").read_text())["classnames"] == sorted(BTMRI_CLASSES)
