@@ -188,7 +188,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
     defects = []
     for folder in run_folders(root):
         try:
-            run = _run(read_whole_record(folder), folder)
+            run = read_run(folder)
         except DamagedRun as error:
             defects.append(Defect(folder, f"unfinished: {error}" if not (folder / RESULTS).is_file() else f"damaged: {error}"))
             continue
@@ -198,7 +198,13 @@ def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
     return list(runs.values()), defects
 
 
-def _run(record: Mapping[str, Any], folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """The finished run in ``folder``.
+
+    Raises:
+        DamagedRun: there is none, or not a whole one.
+    """
+    record = read_whole_record(folder)
     try:
         changed = record.get("changed")
         return Run(
