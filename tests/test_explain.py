@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from explain.masks import coverage, is_informative, mask_path
 from explain.saliency import saliency
 from runs.identity import save_config
 from tests import tiny_backbones
-from tests.conftest import SHARED
+from tests.conftest import REPO, SHARED
 from tests.helpers import build, quick
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
@@ -337,3 +339,14 @@ def test_real_brain_mri_are_explained(tmp_path) -> None:
     images = sorted((SHARED / "data" / "BTMRI" / "BTMRI" / "glioma_tumor").iterdir())[:3]
     assert command.main([str(tmp_path / "run"), *map(str, images), "-o", str(tmp_path / "maps")]) == 0
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+
+
+def test_the_command_and_its_former_place() -> None:
+    """Both end with the command's own word for a call without a run; the former place says first where it went."""
+    said = {}
+    for module in ("explain", "analysis.explain"):
+        done = subprocess.run([sys.executable, "-m", module, "--interpret"], cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 2
+        said[module] = done.stderr.splitlines()
+    assert said["explain"] == ["error: name the folder of a trained run (only --table works without one)"]
+    assert said["analysis.explain"] == ["python -m analysis.explain is now python -m explain", *said["explain"]]
