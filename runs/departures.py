@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,12 +18,33 @@ NOT_SETTINGS = ("DATASET.", "SEED", "TRAINER.NAME", "MODEL.BACKBONE.NAME", "MODE
 SETTINGS_OF_DATASETS = ("DATASET.PROMPTS", "DATASET.TEMPLATE")
 
 
-def departures(trainer: VLTrainer, train: Mapping[str, Any]) -> list[str]:
-    """Settings that are not the published ones, and what training several seeds together changed against lone runs.
+@dataclass(frozen=True)
+class Departures:
+    """In what a run is not the published one.
+
+    Attributes:
+        chosen: settings of the method that are not the published ones, in words.
+        forced: what the backbone forced on it, in words.
+        changed: settings that are not as the config files set them (:func:`changed_settings`).
+    """
+
+    chosen: list[str]
+    forced: list[str]
+    changed: dict[str, dict[str, Any]] | None
+
+
+def departures_of(trainer: VLTrainer, train: Mapping[str, Any]) -> Departures:
+    """What a trained run says of itself.
 
     Args:
         train: how it was trained; ``seeds_together`` names the seeds that shared a batch, where some did.
     """
+    changed = changed_settings(trainer.cfg, trainer.facts.key)
+    return Departures(chosen_departures(trainer, train), forced_departures(trainer), changed)
+
+
+def chosen_departures(trainer: VLTrainer, train: Mapping[str, Any]) -> list[str]:
+    """Settings that are not the published ones, and what training several seeds together changed against lone runs."""
     said = type(trainer).departures(trainer.cfg)
     seeds = train.get("seeds_together", [])
     if seeds and trainer.own.get("TEXT_DROPOUT", False):

@@ -15,7 +15,7 @@ from analysis.metrics import metrics
 from analysis.predictions import Predictions, write_predictions
 from analysis.results import PREDICTIONS, RESULTS, files_of
 from dassl.utils import atomic, write_json
-from runs.departures import changed_settings, departures, forced_departures
+from runs.departures import departures_of
 from runs.identity import config_hash
 from trainers.base import VLTrainer
 
@@ -36,8 +36,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         UserError: the scores of the test are not finite.
     """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
-    chosen = departures(trainer, train)
-    for departure in chosen:
+    departures = departures_of(trainer, train)
+    for departure in departures.chosen:
         log.info("not the published setting: %s", departure)
     predictions = save_predictions(trainer, folder)
     split = cfg.DATASET.SUBSAMPLE_CLASSES
@@ -61,7 +61,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "train": train,
         "timings": {key: round(value, 3) for key, value in timings.items()},
         "config_hash": config_hash(cfg),
-        "changed": changed_settings(cfg, dataset.key),
+        "changed": departures.changed,
         "fingerprints": {
             "backbone": trainer.backbone.fingerprint(),
             "data": dataset.data_hash,
@@ -73,7 +73,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "git": git_revision(),
         "device": str(trainer.device),
         "features": cfg.FEATURES.MODE if trainer.frozen_images else "direct",
-        "departures": chosen + forced_departures(trainer),
+        "departures": departures.chosen + departures.forced,
         "rehearsal": bool(dataset.root_note),
         "notes": list(dataset.notes),
         "files": files_of(folder),
