@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -71,17 +72,17 @@ def read_runs(
     folder: str | Path = "output",
     *,
     task: str = "",
-    datasets: Sequence[str] = (),
-    methods: Sequence[str] = (),
-    backbones: Sequence[str] = (),
-    shots: Sequence[int] = (),
-    seeds: Sequence[int] = (),
+    datasets: str | Sequence[str] = (),
+    methods: str | Sequence[str] = (),
+    backbones: str | Sequence[str] = (),
+    shots: int | Sequence[int] = (),
+    seeds: int | Sequence[int] = (),
 ) -> list[Run]:
     """The finished runs below a folder; ``analysis.overview.built`` makes tables of them.
 
     Args:
         folder: of all runs, or any folder that holds some.
-        task, datasets, methods, backbones, shots, seeds: only these; what is empty leaves all in.
+        task, datasets, methods, backbones, shots, seeds: only this one or these; what is empty leaves all in.
 
     Returns:
         One record per run. Of each run that is unfinished or damaged a warning tells where it is, and why.
@@ -94,7 +95,7 @@ def read_runs(
         raise UserError(f"no folder {folder}")
     if task and task not in SPLITS:
         raise UserError(f'no protocol "{task}".{nearest(task, SPLITS)} There are: {", ".join(SPLITS)}')
-    choice = Choice(task, datasets, methods, backbones, shots, seeds)
+    choice = Choice(task, *map(_several, (datasets, methods, backbones, shots, seeds)))
     runs, defects = read_all(folder)
     for defect in defects:
         if concerns(defect, choice):
@@ -146,5 +147,6 @@ def _paths(root: str | Path, backbone_path: str | Path) -> dict[str, object]:
     return {key: str(path) for key, path in paths.items() if str(path)}
 
 
-def _several(numbers: int | Sequence[int]) -> Sequence[int]:
-    return [numbers] if isinstance(numbers, int) else list(numbers)
+def _several(given: Any) -> list[Any]:
+    """One value as a list of one."""
+    return [given] if isinstance(given, (int, str)) else list(given)
