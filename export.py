@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from dassl.utils import UserError, atomic, write_json
+from runs.arguments import add_run_arguments
 
 if TYPE_CHECKING:
     from trainers.base import VLTrainer
@@ -187,8 +188,6 @@ def export(trainer: VLTrainer, run: Path, folder: Path) -> float:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    from predict import add_run_arguments
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a trained run")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
@@ -199,7 +198,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
-    from trainers.inference import load_run
+    from runs.inference import load_run
 
     try:
         # on the CPU, where onnxruntime is compared with it

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runs.arguments import add_run_arguments
+
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status
 SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
@@ -46,14 +48,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--map", default="gradcam", help="kind of map of --explain: gradcam, rollout or attention")
     add_run_arguments(parser)
     return parser.parse_args(argv)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a run is loaded: the arguments that all programs on trained runs share."""
-    parser.add_argument("--epoch", type=int, help="checkpoint to load; by default the one that the run tested")
-    parser.add_argument("--backbone-path", default="", help="where the backbone's weights lie now")
-    parser.add_argument("--device", default="", help="cpu or cuda; by default a GPU where there is one")
-    parser.add_argument("--classnames", nargs="+", default=(), help="other classes, for prompts that transfer")
 
 
 def output_format(args: argparse.Namespace) -> str:
@@ -106,7 +100,7 @@ def predict(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dassl.utils import UserError, atomic
-    from trainers.inference import find_images, image_batches, load_run, probabilities
+    from runs.inference import find_images, image_batches, load_run, probabilities
 
     if args.batch_size < 1 or args.workers < 0 or (args.top_k is not None and args.top_k < 1):
         raise UserError("--batch-size and --top-k must be 1 or more, --workers 0 or more")

@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-TASKS = {"few_shot": ("all",), "base2new": ("base", "new")}
+from yacs.config import CfgNode
+
+from runs.tasks import TASKS
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,136 +51,53 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def setup_cfg(args: argparse.Namespace):
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """Defaults <- dataset file <- method file <- arguments <- overrides; frozen.
 
     Raises:
         UserError: an unknown file, key or name, or an override that the method does not read.
     """
+    from runs.config import configured
+
+    given = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "INPUT.TRANSFORMS": tuple(args.transforms or ()),
+        "DATASET.SOURCE_DOMAINS": tuple(args.source_domains or ()),
+        "DATASET.TARGET_DOMAINS": tuple(args.target_domains or ()),
+        "MODEL.HEAD.NAME": args.head,
+        "SEED": args.seed if args.seed >= 0 else "",
+    }
+    settings = {key: value for key, value in given.items() if value not in ("", ())}
+    files = [path for path in (args.dataset_config_file, args.config_file) if path]
+    overrides = [word for word in args.opts if word != "--"]
+    return configured(args.trainer, args.backbone, files=files, settings=settings, overrides=overrides)
+
+
+def start(args: argparse.Namespace) -> None:
+    """Make the call that the arguments ask for; ``UserError`` where they need or exclude each other."""
     from dassl.utils import UserError
-    from trainers.config import default_config, merge_file, merge_overrides, split_trainer_name
+    from runs import protocols, run
 
-    cfg = default_config()
-    if args.dataset_config_file:
-        merge_file(cfg, args.dataset_config_file)
-    if args.config_file:
-        merge_file(cfg, args.config_file)
-    if not (args.trainer or cfg.TRAINER.NAME):
-        raise UserError("no method named: give --trainer")
-    name, backbone = split_trainer_name(args.trainer or cfg.TRAINER.NAME, args.backbone or cfg.MODEL.BACKBONE.NAME)
-    cfg.TRAINER.NAME, cfg.MODEL.BACKBONE.NAME = name, backbone
-    for value, section, key in (
-        (args.root, cfg.DATASET, "ROOT"),
-        (args.output_dir, cfg, "OUTPUT_DIR"),
-        (args.resume, cfg, "RESUME"),
-        (args.transforms, cfg.INPUT, "TRANSFORMS"),
-        (args.source_domains, cfg.DATASET, "SOURCE_DOMAINS"),
-        (args.target_domains, cfg.DATASET, "TARGET_DOMAINS"),
-        (args.head, cfg.MODEL.HEAD, "NAME"),
-    ):
-        if value:
-            section[key] = tuple(value) if isinstance(value, list) else value
-    if args.seed >= 0:
-        cfg.SEED = args.seed
-    merge_overrides(cfg, [word for word in args.opts if word != "--"], name)
-    if not cfg.DATASET.NAME:
-        raise UserError("no dataset named: give --dataset-config-file configs/datasets/NAME.yaml")
-    cfg.freeze()
-    return cfg
-
-
-def changed(cfg, **values: object):
-    """A frozen copy of ``cfg`` with some keys set, written with ``__`` for the dot: ``DATASET__NUM_SHOTS=4``."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.merge_from_list([word for key, value in values.items() for word in (key.replace("__", "."), value)])
-    cfg.freeze()
-    return cfg
-
-
-def run_task(cfg, args: argparse.Namespace) -> None:
-    """All runs of a protocol, in folders that follow from the settings; what is done is skipped.
-
-    With ``--eval-only`` the trained runs are tested again and their results files written anew.
-    """
-    from dassl.utils import UserError
-    from trainers import seed_batch
-    from trainers.config import methods
-
-    cls = methods()[cfg.TRAINER.NAME]
-    if args.task == "base2new" and not cls.transfers:
-        raise UserError(f"{cfg.TRAINER.NAME} learns a classifier of the classes that it saw and has none for new ones")
-    if args.seeds_together and not seed_batch.is_stackable(cls):
-        raise UserError(seed_batch.cannot(cfg.TRAINER.NAME))
-    for shots in args.shots or [cfg.DATASET.NUM_SHOTS]:
-        seeds = [changed(cfg, DATASET__NUM_SHOTS=shots, SEED=seed) for seed in dict.fromkeys(args.seeds or [cfg.SEED])]
-        fresh = train_together(seeds, args, cls) if args.seeds_together else ()
-        for one in seeds:
-            run_splits(one, args, cls, fresh)
-
-
-def in_its_folder(cfg, args: argparse.Namespace, cls: type, split: str) -> Any:
-    """The config of one split's run.
-
-    Raises:
-        UserError: its folder holds a run with other settings.
-    """
-    from trainers import records
-
-    dataset = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
-    cfg = changed(cfg, DATASET__SUBSAMPLE_CLASSES=split)
-    cfg = changed(cfg, OUTPUT_DIR=str(records.run_folder(args.output_root, cfg, dataset, cls)))
-    records.check_same_settings(cfg, Path(cfg.OUTPUT_DIR))
-    return cfg
-
-
-def train_together(cfgs: Sequence[Any], args: argparse.Namespace, cls: type) -> list[str]:
-    """Train the seeds that are not done on all classes or the base ones, as one batch for each epoch that they go on from.
-
-    Returns the folders of what was trained; a seed whose epoch no other goes on from is left to be trained alone.
-    """
-    from trainers import records, runs, seed_batch
-
-    places = [in_its_folder(cfg, args, cls, TASKS[args.task][0]) for cfg in cfgs]
-    waiting: dict[int, list[Any]] = {}
-    for one in places:
-        if not records.is_complete(one.OUTPUT_DIR):
-            waiting.setdefault(seed_batch.finished_epochs(one.OUTPUT_DIR), []).append(one)
-    fresh: list[str] = []
-    for epochs, group in waiting.items():
-        if len(group) > 1:
-            runs.run_together(group)
-            fresh += [one.OUTPUT_DIR for one in group]
-        else:
-            print(f"seed {group[0].SEED} trains alone: no other seed that is not done has finished {epochs} epochs")
-    return fresh
-
-
-def run_splits(cfg, args: argparse.Namespace, cls: type, fresh: Collection[str] = ()) -> None:
-    """One seed of one protocol: all classes, or base and then new ones; what was run in ``fresh`` folders is."""
-    from trainers import records, runs
-
-    trained = ""
-    for split in TASKS[args.task]:
-        one = in_its_folder(cfg, args, cls, split)
-        trained = trained or one.OUTPUT_DIR
-        if one.OUTPUT_DIR in fresh:
-            continue
-        if records.is_complete(one.OUTPUT_DIR) and not args.eval_only:
-            print(f"done already: {one.OUTPUT_DIR}")
-            continue
-        only_test = args.eval_only or (split == "new" and cls.learns)
-        runs.run(one, eval_only=only_test, model_dir=args.model_dir or trained, load_epoch=args.load_epoch)
-
-
-def fitting_methods(task: str) -> list[str]:
-    """Names of the methods that fit a protocol, or ``seeds-together``, in the order in which the tables list them."""
-    from trainers import seed_batch
-    from trainers.config import methods
-
-    if task == "seeds-together":
-        return seed_batch.stackable_methods()
-    return [name for name, cls in methods().items() if task == "few_shot" or cls.transfers]
+    if args.list_methods:
+        print(*protocols.fitting_methods(args.list_methods))
+        return
+    if bool(args.task) != bool(args.output_root):
+        raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
+    if (args.shots or args.seeds) and not args.task:
+        raise UserError("--shots and --seeds need --task (a single run takes --seed and DATASET.NUM_SHOTS)")
+    if args.seeds_together and not args.task:
+        raise UserError("--seeds-together needs --task and --seeds")
+    if args.eval_only and not (args.model_dir or args.task):
+        raise UserError("--eval-only needs --model-dir, the folder of the trained run")
+    cfg, testing = setup_cfg(args), {"eval_only": args.eval_only, "model_dir": args.model_dir, "load_epoch": args.load_epoch}
+    if args.task:
+        key = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
+        several = {"shots": args.shots or (), "seeds": args.seeds or (), "together": args.seeds_together}
+        protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing)
+    else:
+        run.run(cfg, no_train=args.no_train, **testing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,40 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dassl.utils import UserError
 
     try:
-        if args.list_methods:
-            print(*fitting_methods(args.list_methods))
-            return 0
-        if bool(args.task) != bool(args.output_root):
-            raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
-        if (args.shots or args.seeds) and not args.task:
-            raise UserError("--shots and --seeds need --task (a single run takes --seed and DATASET.NUM_SHOTS)")
-        if args.seeds_together and (not args.task or args.eval_only or args.resume):
-            raise UserError("--seeds-together needs --task, and is for training: neither --eval-only nor --resume go with it")
-        if args.eval_only and not (args.model_dir or args.task):
-            raise UserError("--eval-only needs --model-dir, the folder of the trained run")
-        cfg = setup_cfg(args)
-        if args.task:
-            run_task(cfg, args)
-        else:
-            from trainers.runs import run
-
-            run(
-                cfg,
-                eval_only=args.eval_only,
-                model_dir=args.model_dir,
-                load_epoch=args.load_epoch,
-                no_train=args.no_train,
-            )
+        start(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _entry(call: Callable[[], int]) -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(call())
-
-
 if __name__ == "__main__":
-    _entry(main)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())

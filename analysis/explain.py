@@ -1,11 +1,8 @@
-"""``python -m analysis.explain``: what a model looked at and what it learned.
+"""The command's former place: ``python -m analysis.explain`` runs ``python -m explain``, by name, and says so."""
 
-``analysis`` reads files and knows no model. This is the door only: the work is done in :mod:`explain`, which may.
-"""
-
+import runpy
 import sys
 
 if __name__ == "__main__":
-    from explain.command import main
-
-    sys.exit(main())
+    print("python -m analysis.explain is now python -m explain", file=sys.stderr)
+    runpy.run_module("explain", run_name="__main__", alter_sys=True)

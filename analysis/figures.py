@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from analysis.choice import add_filters, chosen, concerns, select
 from analysis.figure_style import FORMATS, Plot, save
 from analysis.metrics import METRICS
 from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
 from analysis.plots_scores import Cast, bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
 from analysis.results import Run, read_runs
 from analysis.summaries import Scope, split_of
-from parse_results import concerns, select
 
 KINDS = ("few_shot", "base_new", "bars", "radar", "confusion", "reliability", "training")
 PER_SETTING = {"confusion": confusion_plot, "reliability": reliability_plot, "training": training_plot}
@@ -79,13 +79,9 @@ def _scope(runs: Sequence[Run], metric: str) -> Scope:
     return Scope(metric, tuple(sorted({run.dataset for run in runs})), tuple(sorted({run.seed for run in runs})))
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``parse_results.py`` that choose runs."""
-    parser.add_argument("--task", choices=("base2new", "few_shot"), help="only this protocol")
-    for name in ("datasets", "methods", "backbones"):
-        parser.add_argument(f"--{name}", nargs="+", help=f"only these {name}")
-    parser.add_argument("--shots", nargs="+", type=int)
-    parser.add_argument("--seeds", nargs="+", type=int)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that choose runs, and the method to highlight."""
+    add_filters(parser)
     parser.add_argument("--highlight", default=HIGHLIGHT, metavar="METHOD", help=f"drawn thicker ({HIGHLIGHT})")
 
 
@@ -97,20 +93,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--metric", default="accuracy", choices=list(METRICS))
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=FORMATS)
-    add_filters(parser)
+    add_arguments(parser)
     args = parser.parse_args(argv)
+    choice = chosen(args)
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
-    for defect in (defect for defect in defects if concerns(defect, args)):
+    for defect in (defect for defect in defects if concerns(defect, choice)):
         print(f"left out: {defect.folder}: {defect.why}")
-    chosen = [run for run in select(runs, args) if args.metric in run.metrics]
-    if not chosen:
+    asked = [run for run in select(runs, choice) if args.metric in run.metrics]
+    if not asked:
         print(f"error: no finished run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
     if args.output.exists() and not args.output.is_dir():
         print(f"error: {args.output} is a file, -o names a folder", file=sys.stderr)
         return 2
     count = 0
-    for plot in plots(chosen, args.metric, args.only, args.highlight):
+    for plot in plots(asked, args.metric, args.only, args.highlight):
         print(", ".join(path.name for path in save(plot, args.output, args.formats)))
         count += 1
     if not count:

@@ -19,10 +19,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import parse_results
-from analysis.figures import add_filters, plots
+from analysis.choice import chosen, concerns, select
+from analysis.figures import add_arguments, plots
 from analysis.files import write_whole
 from analysis.metrics import METRICS
+from analysis.overview import Contents, built
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.render import Table
 from analysis.report_coverage import BROKEN, DONE, MISSING, coverage
@@ -42,9 +43,8 @@ def tables_by_metric(runs: Sequence[Run], metrics: Sequence[str]) -> list[tuple[
     """The tables of ``parse_results.py``, for each metric: per dataset, average, per modality, ours beside published."""
     found = []
     for metric in metrics:
-        words = [".", "--metric", metric, "--modalities", "--published"]
         having = [run for run in runs if metric in run.metrics]
-        tables, _ = parse_results.built(having, parse_results.arguments(words)) if having else ([], [])
+        tables, _ = built(having, contents=Contents(metric, modalities=True, published=True)) if having else ([], [])
         found += [(metric, table) for table in tables]
     return found
 
@@ -125,7 +125,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--paired", nargs=2, action="append", metavar=("A", "B"), help="with a test of A against B; repeatable")
     parser.add_argument("--thumbnails", type=int, default=THUMBNAILS, help=f"most images in the page ({THUMBNAILS})")
     parser.add_argument("--images", type=Path, help="folder that image paths start from, of one dataset (from the configs)")
-    add_filters(parser)
+    add_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -133,13 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 no runs or arguments that fit none."""
     args = parse(argv)
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
-    chosen = parse_results.select(runs, args)
-    concerned = [defect for defect in defects if parse_results.concerns(defect, args)]
-    if not chosen and not concerned:
+    choice = chosen(args)
+    asked, concerned = select(runs, choice), [defect for defect in defects if concerns(defect, choice)]
+    if not asked and not concerned:
         print(f"error: no run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
     try:
-        text = page(args.directory, chosen, concerned, args)
+        text = page(args.directory, asked, concerned, args)
     except AmbiguousMethod as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {args.output} cannot be written ({error.strerror})", file=sys.stderr)
         return 2
     print(
-        f"{args.output}: {len(chosen)} runs, {len(concerned)} unfinished or damaged, {args.output.stat().st_size / 1e6:.1f} MB"
+        f"{args.output}: {len(asked)} runs, {len(concerned)} unfinished or damaged, {args.output.stat().st_size / 1e6:.1f} MB"
     )
     return 0
 

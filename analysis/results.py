@@ -14,7 +14,9 @@ RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "p
 SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
-LAYOUT_SPLITS = {"few_shot": "all", "base2new/train_base": "base", "base2new/test_new": "new"}
+# protocol -> split -> its folder below that of all runs
+TASK_FOLDERS = {"few_shot": {"all": "few_shot"}, "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"}}
+LAYOUT_SPLITS = {folder: split for own in TASK_FOLDERS.values() for split, folder in own.items()}
 LAYOUT = re.compile(rf"({'|'.join(LAYOUT_SPLITS)})/([^/]+)/shots_(-?\d+)/([^/]+)/[^/]+/seed(-?\d+)$")
 
 
@@ -186,7 +188,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
     defects = []
     for folder in run_folders(root):
         try:
-            run = _run(read_whole_record(folder), folder)
+            run = read_run(folder)
         except DamagedRun as error:
             defects.append(Defect(folder, f"unfinished: {error}" if not (folder / RESULTS).is_file() else f"damaged: {error}"))
             continue
@@ -196,7 +198,13 @@ def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
     return list(runs.values()), defects
 
 
-def _run(record: Mapping[str, Any], folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """The finished run in ``folder``.
+
+    Raises:
+        DamagedRun: there is none, or not a whole one.
+    """
+    record = read_whole_record(folder)
     try:
         changed = record.get("changed")
         return Run(

@@ -1,4 +1,8 @@
-"""Frozen vision-language backbones behind one interface; ``build_backbone`` is the only door."""
+"""Frozen vision-language backbones behind one interface; ``build_backbone`` is the only door.
+
+Here belong the towers: loading their weights, tokens, texts and images to features, places where prompts are put in, and what
+makes a frozen tower fast. No method, no dataset and no training is known here; features are kept by ``features``.
+"""
 
 from __future__ import annotations
 

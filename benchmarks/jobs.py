@@ -126,7 +126,7 @@ def short_job(setting: Setting, mode: str, store: str, epochs: int) -> dict[str,
     """BiomedDPT's base2new on btmri for real, start of the process excluded: seconds, and its numbers of test images."""
     import train
     from benchmarks.units import REPO, mode_context, need_data, timed
-    from trainers.settings import config_file
+    from runs.settings import config_file
 
     need_data(setting, "btmri")
     out = setting.folder("runs") / f"short-{mode}-{time.time_ns()}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.setting import Setting
-from trainers.records import git_revision, versions
+from runs.records import git_revision, versions
 
 
 def describe(setting: Setting) -> dict[str, Any]:

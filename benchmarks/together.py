@@ -12,7 +12,7 @@ from torch import nn
 from backbones.cpu_linear import linear
 from benchmarks.setting import Setting
 from benchmarks.units import build, config, need_data, repeated
-from trainers.seed_batch import SeedBatch, begin
+from runs.seed_batch import SeedBatch, begin
 
 SEEDS = (1, 2, 3)
 

@@ -26,10 +26,11 @@ from datasets import by_key
 from datasets.phantom.__main__ import generate
 from features import digest
 from features.encoder import content
-from trainers import records
+from runs.identity import save_config
+from runs.records import write_results
+from runs.settings import config_file
 from trainers.base import VLTrainer
 from trainers.checkpoints import LEARNER
-from trainers.settings import config_file
 
 PER_CLASS = 60  # rehearsal images, where the data folder has none of a dataset
 MODES = ("reference", "ours")
@@ -269,8 +270,8 @@ def testing(trainer: VLTrainer, images: int, repeats: int, run: Path) -> dict[st
     trainer.set_model_mode("eval")
     with torch.no_grad():
         found["text_s"] = [_text(trainer) for _ in range(repeats)] if not trainer.text_sees_image else [0.0]
-    records.save_config(trainer.cfg, run)
-    found["results_s"] = repeated(lambda: records.write_results(trainer, run, {}, {}), 2, warm_up=0)
+    save_config(trainer.cfg, run)
+    found["results_s"] = repeated(lambda: write_results(trainer, run, {}, {}), 2, warm_up=0)
     return found
 
 

@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
     setting = Setting(**task["setting"])
     process: dict[str, float] = {"start_bytes": peak_bytes()}
     started = time.perf_counter()
+    import runs.protocols  # noqa: F401  (all that train.py imports before it builds)
     import train  # noqa: F401
-    import trainers.config  # noqa: F401  (all that train.py imports before it builds)
 
     process["import_s"] = time.perf_counter() - started
     process["import_bytes"] = peak_bytes()

@@ -1,4 +1,9 @@
-"""The datasets. Importing this package registers each with Dassl's DATASET_REGISTRY; a new dataset adds a line."""
+"""The datasets. Importing this package registers each with Dassl's DATASET_REGISTRY; a new dataset adds a line.
+
+Here belong a dataset's names, template and classes, split files and few-shot draws, the LLM prompts with their rules and
+generator (``prompts``), and the rehearsal images (``phantom``). No model is known here: what reads prompts with a text tower is
+in ``explain``.
+"""
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import (  # noqa: F401

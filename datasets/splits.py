@@ -18,6 +18,7 @@ from dassl.utils import UserError, write_json
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
+DRAWS = "split_fewshot"  # folder of the few-shot draws; beside the class folders of a user's own images
 MADE_FRACTIONS = (0.5, 0.2)  # train, val; the rest is the test set
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -66,7 +67,8 @@ def make_split(images: Path, classnames: Sequence[str], seed: int) -> Split:
     Raises:
         UserError: no class folders, or a class with fewer than three images.
     """
-    folders = {_plain(p.name): p for p in sorted(images.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+    inside = [path for path in sorted(images.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = {_plain(path.name): path for path in inside if path.name != DRAWS}
     if not folders:
         raise UserError(f"{images} holds no class folders")
     unknown = [name for name in classnames if _plain(name) not in folders]
@@ -126,7 +128,7 @@ def cached_few_shot(split: Split, num_shots: int, seed: int, folder: Path) -> Sp
         return draw_few_shot(split, num_shots, seed)
     digest = split_hash(split)
     name = f"shot_{num_shots}-seed_{seed}-{digest[:12]}.json"
-    places = [folder / "split_fewshot", Path("~/.cache/biomed-dpt/split_fewshot").expanduser() / folder.name]
+    places = [folder / DRAWS, Path("~/.cache/biomed-dpt").expanduser() / DRAWS / folder.name]
     for place in places:
         try:
             kept = json.loads((place / name).read_text())

@@ -1,7 +1,8 @@
 """What a model looked at and what it learned, made visible: maps over images, words near learned contexts, embeddings.
 
-``analysis`` reads files and knows no model; so what touches models is here, on top of ``trainers`` and ``backbones``.
-``python -m analysis.explain`` is its command.
+Here belongs what looks into a model: ``python -m explain`` is the command, ``predict.py --explain`` draws with it, and
+``python -m explain.prompts`` reads prompt files through a text tower. It stands on ``runs``, which loads a trained run, and on
+the methods and towers below. Numbers and figures that need only a run's files are in ``analysis``.
 """
 
 from explain.figures import OverlayWriter

@@ -1,9 +1,9 @@
-"""The command behind ``python -m analysis.explain``.
+"""The command behind ``python -m explain``.
 
-    python -m analysis.explain RUN images/ -o maps/           # where the model looks, without and with prompts, side by side
-    python -m analysis.explain RUN --interpret                # vocabulary words nearest to the learned context
-    python -m analysis.explain RUN images/ --embedding tsne -o figure.png
-    python -m analysis.explain --table --root data/phantom    # attention on the lesion without and with zero vectors
+    python -m explain RUN images/ -o maps/           # where the model looks, without and with prompts, side by side
+    python -m explain RUN --interpret                # vocabulary words nearest to the learned context
+    python -m explain RUN images/ --embedding tsne -o figure.png
+    python -m explain --table --root data/phantom    # attention on the lesion without and with zero vectors
 
 RUN is the folder of a trained run; --table needs none (--backbone names the model then).
 """
@@ -32,11 +32,11 @@ from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_i
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
 from explain.saliency import MAPS
-from predict import add_run_arguments
+from runs.arguments import add_run_arguments
+from runs.config import default_config, merge_file
+from runs.inference import find_images, image_batches, load_run
 from trainers.base import VLTrainer
 from trainers.biomed_dpt import BiomedDPT
-from trainers.config import default_config, merge_file
-from trainers.inference import find_images, image_batches, load_run
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
 STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
@@ -45,7 +45,7 @@ NUMBERS = "shift.csv"
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="?", type=Path, help="folder of a trained run")
     parser.add_argument("images", nargs="*", help="image files, and folders of them")
@@ -103,7 +103,7 @@ def chosen_prompt(args: argparse.Namespace, backbone: VisionLanguageBackbone, ow
 def explain_images(args: argparse.Namespace) -> int:
     """Pictures of maps side by side, and their numbers in ``shift.csv``."""
     if args.output is None or not args.images:
-        raise UserError("maps need images and a folder to be written to: python -m analysis.explain RUN images/ -o maps/")
+        raise UserError("maps need images and a folder to be written to: python -m explain RUN images/ -o maps/")
     kinds = args.map or list(MAPS)
     paths = find_images(args.images)
     trainer = loaded(args)

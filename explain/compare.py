@@ -21,8 +21,8 @@ from explain.figures import Panel, displayed, draw
 from explain.maps import mass_inside, shift
 from explain.masks import MASKS, coverage, is_informative, mask_path, read_mask
 from explain.saliency import attention_maps, saliency
+from runs.inference import find_images
 from trainers.base import VLTrainer
-from trainers.inference import find_images
 
 ATTENTION_MAPS = ("attention", "rollout")  # those that ask for no class
 BATCH_SIZE = 16

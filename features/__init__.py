@@ -1,4 +1,8 @@
-"""Frozen features: what was encoded once is not encoded again. Knows loaders and tensors, no method and no backbone."""
+"""Frozen features: what was encoded once is not encoded again.
+
+Here belong the store on disk, the encoder that fills it, and loaders that give features in place of images. It knows loaders
+and tensors; what encodes is handed to it, so it knows no backbone and no method.
+"""
 
 from features.disk import Space, default_root, digest
 from features.encoder import Encoder, FeatureSet

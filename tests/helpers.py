@@ -22,7 +22,7 @@ def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split:
         config = config.parent.with_suffix(".yaml")
     if not config.is_file():  # a method without base-to-new
         config = config.with_name("few_shot.yaml")
-    from trainers.config import methods
+    from trainers import methods
 
     cls = methods()[method]
     words = ["--root", str(root), "--seed", str(seed), "--trainer", method, "--backbone", backbone,

@@ -17,8 +17,8 @@ from backbones.pmcclip import BERT_HUB
 from backbones.pmcclip import HUB as PMC_HUB
 from backbones.pubmedclip import HUB as PUBMED_HUB
 from dassl.utils import UserError
+from runs.config import split_trainer_name
 from tests.tiny_backbones import register_open_clip, write_pmcclip, write_pubmedclip
-from trainers.config import split_trainer_name
 
 TEXTS = ["a MR photo of a glioma tumor.", "normal brain"]
 

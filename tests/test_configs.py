@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from backbones import BACKBONES
+from runs.config import PUBLISHED_NAMES, default_config, merge_file, split_trainer_name
 from tests.conftest import REPO, SHARED
-from trainers.config import PUBLISHED_NAMES, default_config, merge_file, methods, split_trainer_name
+from trainers import methods
 
 PUBLISHED = SHARED / "reference" / "hyperparameters.json"
 ENTRIES: dict[str, dict[str, Any]] = json.loads(PUBLISHED.read_text())["settings"] if PUBLISHED.is_file() else {}

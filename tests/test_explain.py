@@ -1,8 +1,7 @@
-"""Maps, words and embeddings against their definitions, computed naively; and the command that shows them."""
+"""Maps, words and embeddings against their definitions, computed naively."""
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from pathlib import Path
@@ -17,8 +16,6 @@ from backbones import TokenBatch, VisualPrompt, build_backbone, zero_vectors
 from backbones.attention import first_norm, image_attention, recorded_attention
 from backbones.vocabulary import vocabulary
 from dassl.utils import UserError
-from datasets.phantom.__main__ import generate
-from explain import command
 from explain.compare import Shift, effect, measure
 from explain.context import interpret
 from explain.embedding import UNLABELLED, centred, class_of
@@ -27,9 +24,7 @@ from explain.maps import layout_of, mass_inside, rollout, shift
 from explain.masks import coverage, is_informative, mask_path
 from explain.saliency import saliency
 from tests import tiny_backbones
-from tests.conftest import SHARED
 from tests.helpers import build, quick
-from trainers import records
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
 close = dict(rtol=1e-5, atol=1e-5)
@@ -248,92 +243,3 @@ def test_classes_of_folders_and_centring() -> None:
     assert class_of(Path("x/Normal_brain/1.png"), names) == 1 and class_of(Path("x/other/1.png"), names) == UNLABELLED
     moved = centred(np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]))
     np.testing.assert_allclose(moved, [[2**-0.5, -(2**-0.5)], [-(2**-0.5), 2**-0.5], [0, 0]], atol=1e-12)
-
-
-# -- the command ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def run(tiny_biomedclip, btmri_root, tmp_path_factory) -> Path:
-    """A run of BiomedDPT, as it was after no training."""
-    folder = tmp_path_factory.mktemp("run")
-    trainer = quick("BiomedDPT", tiny_biomedclip, btmri_root, folder)
-    trainer.save_model(0, str(folder))
-    records.save_config(trainer.cfg, folder)
-    return folder
-
-
-def test_pictures_side_by_side_with_their_numbers(run, btmri_root, tmp_path, capsys) -> None:
-    images = btmri_root / "BTMRI" / "BTMRI" / "normal_brain"
-    bad = tmp_path / "bad.png"
-    bad.write_text("no image")
-    words = [str(run), str(images / "000.png"), str(bad), str(images / "001.png"), "-o", str(tmp_path / "maps")]
-    assert command.main([*words, "--class", "glioma tumor"]) == 3
-    assert "unreadable, skipped" in capsys.readouterr().err
-    assert sorted(p.name for p in (tmp_path / "maps").glob("*.png")) == ["0001_000.png", "0002_001.png"]
-    with Image.open(tmp_path / "maps" / "0001_000.png") as picture:
-        assert picture.width > 800 and picture.height > 800  # three panels, three maps
-    rows = list(csv.DictReader((tmp_path / "maps" / "shift.csv").open()))
-    assert [row["kind"] for row in rows] == ["gradcam", "rollout", "attention"] * 2
-    assert all(0 < float(row["moved"]) < 1 and row["inside_with"] == "" for row in rows)
-
-
-def test_words_and_embedding_from_the_command(run, btmri_root, tmp_path, capsys) -> None:
-    assert command.main([str(run), "--interpret", "--words", "2"]) == 0
-    said = capsys.readouterr().out
-    assert "a MR photo of a" in said and "photo (0.000)" in said
-    figure = tmp_path / "figure.png"
-    for method in ("pca", "tsne"):
-        assert command.main([str(run), str(btmri_root / "BTMRI"), "--embedding", method, "-o", str(figure)]) == 0
-        with Image.open(figure) as picture:
-            assert picture.width > picture.height > 300
-        figure.unlink()
-
-
-def test_the_table_over_phantoms_with_masks(tmp_path, capsys) -> None:
-    generate(tmp_path, "busi", 4, 64, 0)
-    words = ["--table", "--backbone", "PhantomCLIP", "--root", str(tmp_path), "--datasets", "busi", "--count", "6"]
-    assert command.main(words) == 0
-    said = capsys.readouterr().out
-    assert "PhantomCLIP" in said and "4 zero vectors in place of patches, deep" in said and "synthetic" in said
-    assert command.main([*words, "--zero-vectors", "2", "--placement", "insert", "--format", "csv"]) == 0
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [(row["dataset"], row["kind"], row["images"]) for row in rows] == [
-        ("busi", "attention", "6"), ("busi", "rollout", "6")
-    ]  # fmt: skip
-    for row in rows:
-        assert 0 < float(row["lesion_area"]) < 50 and 0 < float(row["prompt_share"]) < 100
-        assert float(row["difference"]) == pytest.approx(float(row["with_prompt"]) - float(row["without"]), abs=1e-9)
-    assert command.main([*words[:-1], "1"]) == 2 and "interval" in capsys.readouterr().err
-
-
-MISTAKES = [
-    (["--interpret"], "name the folder"),
-    (["--table"], "--backbone NAME"),
-    (["--table", "--datasets", "btmr"], 'Did you mean "btmri"'),
-    (["--table", "--interpret"], "exclude each other"),
-    (["--table", "--backbone", "PhantomCLIP", "--root", "/nowhere", "--datasets", "busi"], "no folder masks"),
-]
-
-
-@pytest.mark.parametrize("words, what", MISTAKES)
-def test_a_mistake_is_one_line(words, what, capsys) -> None:
-    assert command.main(words) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("error: ") and "\n" not in said and what in said
-
-
-@pytest.mark.skipif(not (SHARED / "data" / "BTMRI").is_dir(), reason="no ../shared/data/BTMRI: real images are not here")
-def test_real_brain_mri_are_explained(tmp_path) -> None:
-    """The weights are PhantomCLIP's: what the maps show means nothing, only that they are made."""
-    import train
-    from tests.helpers import arguments
-
-    words = arguments("ZeroshotCLIP", "", SHARED / "data", tmp_path, split="all", backbone="PhantomCLIP")
-    cfg = train.setup_cfg(train.parse_arguments(words)).clone()
-    cfg.defrost()
-    cfg.DATASET.RUN_CLASSNAMES = ["glioma tumor", "normal brain"]
-    records.save_config(cfg, tmp_path / "run")
-    images = sorted((SHARED / "data" / "BTMRI" / "BTMRI" / "glioma_tumor").iterdir())[:3]
-    assert command.main([str(tmp_path / "run"), *map(str, images), "-o", str(tmp_path / "maps")]) == 0
-    assert len(list((tmp_path / "maps").glob("*.png"))) == 3

@@ -16,10 +16,10 @@ import torch
 
 import export
 import predict
+from runs.inference import load_run
 from tests.conftest import REPO
 from tests.helpers import quick
 from tests.test_predict import keep
-from trainers.inference import load_run
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from tests.conftest import REPO, write_dataset
-from trainers.config import methods
+from trainers import methods
 
 DOC = REPO / "docs" / "EXTENDING.md"
 CLASSES = ("adenocarcinoma", "squamous cell carcinoma", "normal lung")
-COPIED = ("backbones", "configs", "datasets", "scripts", "trainers")
+COPIED = ("backbones", "configs", "datasets", "runs", "scripts", "trainers")
 LINKED = ("analysis", "features", "explain")
 BLOCK = re.compile(r"^```(python|yaml|bash|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -13,9 +13,10 @@ from dassl.engine import SimpleTrainer
 from dassl.engine.trainer import set_loader_epoch
 from dassl.utils import UserError
 from features import FeatureStore
+from runs.config import split_trainer_name
 from tests.conftest import BTMRI_CLASSES, write_dataset
 from tests.helpers import quick
-from trainers.config import methods, split_trainer_name
+from trainers import methods
 
 SHOTS, WIDTH = 2, 32
 

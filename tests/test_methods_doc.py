@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from backbones import TokenBatch, VisionLanguageBackbone
 from datasets.facts import DatasetFacts
+from runs.config import default_config, merge_file
+from runs.settings import config_file
 from tests.conftest import BTMRI_CLASSES, REPO
-from trainers.config import default_config, merge_file, methods
+from trainers import methods
 from trainers.feature_trainer import FeatureTrainer
-from trainers.settings import config_file
 
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", (REPO / "docs/METHODS.md").read_text(), re.MULTILINE | re.DOTALL))
 SHOTS = 16

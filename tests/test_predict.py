@@ -19,12 +19,12 @@ import train
 from analysis.predictions import read_predictions
 from dassl.utils import UserError
 from datasets.base import BiomedDataset
+from runs.identity import save_config
+from runs.inference import find_images, load_run
 from tests.conftest import BTMRI_CLASSES, SHARED, write_dataset, write_tiny_biomedclip
 from tests.helpers import arguments, quick
-from trainers import records
+from trainers import methods
 from trainers.checkpoints import find_checkpoint
-from trainers.config import methods
-from trainers.inference import find_images, load_run
 
 pytestmark = pytest.mark.usefixtures("log_off_stdout")
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("log_off_stdout")
 def keep(trainer, folder: Path) -> Path:
     """What a run leaves that predict.py needs: config and learned tensors."""
     folder.mkdir(exist_ok=True)
-    records.save_config(trainer.cfg, folder)
+    save_config(trainer.cfg, folder)
     if trainer.learns:
         trainer.save_model(0, str(folder))
     return folder
@@ -232,7 +232,7 @@ def test_a_run_that_only_tested_names_the_one_that_learned(tiny_biomedclip, btmr
     keep(quick("CoOp", tiny_biomedclip, btmri_root, tmp_path / "a", split="base"), learned)
     tested = tmp_path / "base2new" / "test_new" / "seed1"
     tested.mkdir(parents=True)
-    records.save_config(quick("CoOp", tiny_biomedclip, btmri_root, tmp_path / "b", split="new").cfg, tested)
+    save_config(quick("CoOp", tiny_biomedclip, btmri_root, tmp_path / "b", split="new").cfg, tested)
     with pytest.raises(UserError, match=r'only tested what .*train_base.* --classnames "pituitary tumor" "normal brain"'):
         load_run(tested)
 

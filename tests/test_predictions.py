@@ -17,13 +17,13 @@ from analysis.results import DamagedRun
 from dassl.config import get_cfg_default
 from dassl.evaluation import Classification
 from dassl.utils import UserError
+from runs.departures import changed_settings
+from runs.settings import config_file
 from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
 from tests.helpers import arguments
 from tests.synthetic_runs import write_run
-from trainers.config import methods
+from trainers import methods
 from trainers.evaluation import ClassificationPerImage
-from trainers.records import changed_settings
-from trainers.settings import config_file
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), min_size=1, max_size=12)
 
@@ -159,10 +159,10 @@ def test_the_evaluator_is_dassls_and_keeps_probabilities() -> None:
         for one in (ours, plain):
             one.process(scores[part : part + 4], labels[part : part + 4])
     assert ours.evaluate() == plain.evaluate()
-    kept = ours.predictions()
+    paths, truths, probabilities = ours.predictions()
     exponentials = np.exp(scores.double().numpy())
-    assert np.allclose(kept.probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), rtol=1e-12, atol=0)
-    assert kept.labels.tolist() == labels.tolist() and len(kept.paths) == 9
+    assert np.allclose(probabilities, exponentials / exponentials.sum(axis=1, keepdims=True), rtol=1e-12, atol=0)
+    assert truths.tolist() == labels.tolist() and len(paths) == 9
     ours.process(scores[:1] * torch.nan, labels[:1])
     ours.paths.append("x")
     with pytest.raises(UserError, match="infinite or NaN"):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dassl.utils import UserError
+from runs.config import default_config, merge_file
 from tests.conftest import REPO, SHARED
 from tests.helpers import build
-from trainers.config import default_config, merge_file, methods
+from trainers import methods
 
 PHOTO = "a photo of a {}."
 NAMES = ("KgCoOp", "ProGrad", "BiomedCoOp")

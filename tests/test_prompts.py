@@ -16,6 +16,7 @@ from dassl.utils import UserError
 from datasets import by_key
 from datasets.prompts import FOLDER, check, convert, load_prompts, rules
 from datasets.prompts.files import facts_for, read_record
+from explain import prompts
 from tests.conftest import BTMRI_CLASSES, write_dataset
 
 BTMRI = FOLDER / "btmri.json"
@@ -270,10 +271,11 @@ def test_the_report_writes_a_table_and_a_heat_map_per_dataset(tiny_biomedclip: P
     from PIL import Image
 
     tower = ["--backbone", "BiomedCLIP", "--backbone-path", str(tiny_biomedclip)]
-    assert check.main(["busi", "btmri", *tower, "--separability", str(tmp_path / "report")]) == 0
+    assert prompts.main(["busi", "btmri", *tower, "--separability", str(tmp_path / "report")]) == 0
     assert sorted(p.name for p in (tmp_path / "report").iterdir()) == ["btmri.png", "busi.png", "separability.md"]
     with Image.open(tmp_path / "report" / "btmri.png") as image:
         assert min(image.size) > 300
     table = (tmp_path / "report" / "separability.md").read_text()
     assert "BiomedCLIP" in table and "btmri" in capsys.readouterr().out
-    assert check.main(["busi", "--separability", str(tmp_path / "x")]) == 2
+    assert check.main(["busi", "--separability", str(tmp_path / "x")]) == 2  # without a model
+    assert "explain.prompts" in capsys.readouterr().err and not (tmp_path / "x").exists()

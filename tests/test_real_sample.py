@@ -10,7 +10,7 @@ import pytest
 import train
 from tests.conftest import REPO, SHARED
 from tests.helpers import arguments
-from trainers.config import methods
+from trainers import methods
 
 CHANCE = 25.0  # four classes, equally many test images each
 # as in benchmarks/real_sample.sh, with fewer epochs

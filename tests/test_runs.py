@@ -13,10 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.choice import SPLITS
+from analysis.results import LAYOUT_SPLITS
+from dassl.utils import UserError
 from datasets import by_key
+from runs.protocols import check_fits
+from runs.tasks import TASKS
 from tests.conftest import BTMRI_CLASSES, REPO, SHARED, write_dataset
 from tests.helpers import arguments, command
-from trainers.config import methods
+from trainers import methods
 
 PHANTOM = REPO / "backbones" / "weights" / "phantomclip"
 
@@ -152,3 +157,29 @@ def test_an_own_folder_needs_one_yaml(tmp_path, tiny_biomedclip) -> None:
     assert in_process(words) == 0
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert record["classnames"] == sorted(BTMRI_CLASSES) and "split made" in record["notes"][0]
+    # the first run kept its few-shot draw beside the class folders, of which it is none
+    assert (root / "BTMRI" / "BTMRI" / "split_fewshot").is_dir()
+    words[words.index("--output-dir") + 1] = str(tmp_path / "again")
+    assert in_process(words) == 0
+    assert json.loads((tmp_path / "again" / "results.json").read_text())["classnames"] == sorted(BTMRI_CLASSES)
+
+
+def test_protocols_and_tables_know_the_same_folders() -> None:
+    assert {task: tuple(stage.split for stage in stages) for task, stages in TASKS.items()} == SPLITS
+    assert {stage.folder for stages in TASKS.values() for stage in stages} == set(LAYOUT_SPLITS)
+
+
+def test_a_protocol_is_refused_before_it_starts(btmri_root, tiny_biomedclip, tmp_path, capsys) -> None:
+    """Seed 2's folder holds other settings: seed 1 is not trained first."""
+    words = arguments("CoOp", tiny_biomedclip, btmri_root, Path(), split="all", epochs=1,
+                      extra=("--seeds", "2", "--task", "few_shot", "--output-root", str(tmp_path)))  # fmt: skip
+    assert in_process(words) == 0
+    words.insert(words.index("--seeds") + 1, "1")
+    assert in_process([*words, "OPTIM.LR", "0.5"]) == 2
+    assert "holds a run with other settings (OPTIM.LR 0.002 -> 0.5)" in capsys.readouterr().err
+    assert [path.parent.name for path in tmp_path.rglob("config.yaml")] == ["seed2"]
+
+
+def test_protocols_run_the_methods_of_this_project() -> None:
+    with pytest.raises(UserError, match="Theirs is a trainer of another project"):
+        check_fits("Theirs", "few_shot")

@@ -15,11 +15,12 @@ import torch
 from analysis.predictions import read_predictions
 from dassl.engine import build_trainer
 from dassl.utils import UserError, set_random_seed
+from runs import seed_batch
+from runs.progress import MARK
+from runs.seed_batch import SeedBatch, is_stackable, stackable_methods
 from tests.conftest import REPO
 from tests.helpers import arguments
-from trainers import seed_batch
-from trainers.config import methods
-from trainers.seed_batch import MARK, SeedBatch, is_stackable, stackable_methods
+from trainers import methods
 
 SEEDS = (1, 2, 3)
 OFF = {"TEXT_DROPOUT": False}

@@ -11,11 +11,11 @@ from torch import Tensor
 import trainers.frozen_towers
 from backbones import VisualPrompt
 from dassl.utils import UserError
+from runs.departures import forced_departures
 from tests.conftest import REPO
 from tests.helpers import build
 from tests.test_deep_prompts import native_clip
 from tests.test_formulas import CLASSES, Naive, images_and_labels
-from trainers.records import trainer_departures
 
 PHANTOM = REPO / "backbones" / "weights" / "phantomclip"
 
@@ -173,7 +173,7 @@ def test_dropout_is_as_published_and_a_shallower_tower_is_said(
     assert trainer.backbone.text_tower.training == dropout and not trainer.backbone.model.visual.training
     trainer.set_model_mode("eval")
     assert not trainer.backbone.text_tower.training
-    assert [said.split(",")[0] for said in trainer_departures(trainer)] == forced
+    assert [said.split(",")[0] for said in forced_departures(trainer)] == forced
 
 
 @pytest.mark.parametrize("method", ["VPT", "DPT", "MaPLe", "PromptSRC"])

@@ -20,7 +20,7 @@ class CoOp(VLTrainer):
 
     section = "COOP"
     told_apart: tuple[tuple[str, str], ...] = (("NAME_LEN", "name"), ("TEXT_DROPOUT", "drop"))  # keys, and their short names
-    encoded_classes: Tensor | None = None  # (C, D) of class_prompts(), during a step for which trainers.seed_batch encodes them
+    encoded_classes: Tensor | None = None  # (C, D) of class_prompts(), during a step for which runs.seed_batch encodes them
 
     @classmethod
     def defaults(cls) -> CfgNode:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from analysis.predictions import Predictions
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification
 from dassl.utils import UserError
 
@@ -25,8 +26,8 @@ class ClassificationPerImage(Classification):
         super().process(mo, gt)
         self._scores.append(mo.detach().double().cpu())
 
-    def predictions(self) -> Predictions:
-        """Paths, labels and ``softmax`` of the scores (N, C), in double precision.
+    def predictions(self) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
+        """Paths (N), labels (N,) and ``softmax`` of the scores (N, C), in double precision.
 
         Raises:
             UserError: a score is not finite.
@@ -37,4 +38,4 @@ class ClassificationPerImage(Classification):
         scores = torch.cat(self._scores)
         if not torch.isfinite(scores).all():
             raise UserError("the model's scores are infinite or NaN: train in full precision (PREC fp32), or lower OPTIM.LR")
-        return Predictions(list(self.paths), torch.tensor(self.y_true).numpy(), scores.softmax(dim=1).numpy())
+        return list(self.paths), torch.tensor(self.y_true).numpy(), scores.softmax(dim=1).numpy()

@@ -3,20 +3,18 @@
     python -m datasets.prompts.check                              # the files of all datasets
     python -m datasets.prompts.check btmri my_prompts.json        # these
     python -m datasets.prompts.check paper.json --loadable        # only what a run needs, for prompts of other authors
-    python -m datasets.prompts.check --backbone BiomedCLIP --separability FOLDER
 
-One line per fault on standard error. Exit status: 0 no fault, 1 faults, 2 a mistake in the call.
+With a model at hand ``python -m explain.prompts`` does the same, counts the tokens of its text tower, and tells how well the
+classes stand apart. One line per fault on standard error. Exit status: 0 no fault, 1 faults, 2 a mistake in the call.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import Any
 
 from dassl.utils import UserError, nearest
 from datasets import by_key, splits
@@ -24,8 +22,8 @@ from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.files import FOLDER, exit_status, facts_for, read_record
 
-if TYPE_CHECKING:
-    from backbones import VisionLanguageBackbone
+MOVED = ("--backbone", "--backbone-path", "--separability")
+Record = dict[str, Any]
 
 
 def check_record(record: dict[str, Any], facts: DatasetFacts, *, library: bool = True) -> list[str]:
@@ -85,14 +83,6 @@ def split_faults(facts: DatasetFacts, root: Path) -> list[str]:
     ]
 
 
-def token_faults(record: dict[str, Any], backbone: VisionLanguageBackbone) -> Iterator[str]:
-    """Sentences that fill or exceed the context of a backbone's text tower."""
-    for name, entries in record["prompts"].items():
-        for number, entry in enumerate(entries, start=1):
-            if int(backbone.tokenize([rules.entry_text(entry)]).mask.sum()) >= backbone.context_length:
-                yield f"{name}: sentence {number} fills all {backbone.context_length} tokens of {backbone.name}"
-
-
 def files_to_check(words: Sequence[str]) -> list[Path]:
     """The file of each argument (a dataset's key or a file); all datasets' files without arguments.
 
@@ -108,7 +98,7 @@ def files_to_check(words: Sequence[str]) -> list[Path]:
     return [Path(word) if word.endswith(".json") else FOLDER / f"{word}.json" for word in words or by_key()]
 
 
-def check_file(path: Path, args: argparse.Namespace, backbone: VisionLanguageBackbone | None) -> dict[str, Any] | None:
+def check_file(path: Path, args: argparse.Namespace, more: Callable[[Record], Iterable[str]]) -> Record | None:
     """Check one file, print its faults (standard error) or that it has none; its content when it has none."""
     try:
         record, _ = read_record(path)
@@ -118,7 +108,7 @@ def check_file(path: Path, args: argparse.Namespace, backbone: VisionLanguageBac
     facts = facts_for(args.dataset or str(record.get("dataset") or path.stem))
     faults = check_record(record, facts, library=not args.loadable)
     faults += split_faults(facts, args.root) if args.root else []
-    faults += token_faults(record, backbone) if backbone else []
+    faults += more(record)
     for fault in faults:
         print(f"fault: {path}: {fault}", file=sys.stderr)
     if faults:
@@ -132,62 +122,49 @@ def _size(records: Sequence[dict[str, Any]]) -> str:
     return f"{len(classes)} classes, {sum(map(len, classes))} prompts"
 
 
-def separability(chosen: Sequence[tuple[Path, dict[str, Any]]], backbone: VisionLanguageBackbone, folder: Path) -> None:
-    """Encode the prompts, print the table of cosines within and between classes, write it and a heat map per file."""
-    import torch
+def check_files(
+    args: argparse.Namespace, more: Callable[[Record], Iterable[str]] = lambda record: ()
+) -> tuple[list[tuple[Path, Record]], int]:
+    """Check the files that the arguments name.
 
-    from analysis.separability import class_cosines, heat_map, separability_table
+    Args:
+        args: of :func:`add_arguments`.
+        more: further faults of a file's content.
 
-    cosines = {}
-    for path, record in tqdm(chosen, desc="encoding prompts", disable=None, leave=False):
-        with torch.no_grad():
-            features = [
-                backbone.encode_text([rules.entry_text(entry) for entry in entries]).cpu().numpy()
-                for entries in record["prompts"].values()
-            ]
-        matrix = class_cosines(features)
-        names = list(record["prompts"])
-        cosines[path.stem] = (names, matrix)
-        heat_map(matrix, names, f"{path.stem}: mean cosine of prompts, {backbone.name}", folder / f"{path.stem}.png")
-    title = f"Mean cosine of the prompts of one class (within) and of two classes (between), {backbone.name}"
-    print(separability_table(title, cosines, "terminal"))
-    (folder / "separability.md").write_text(separability_table(title, cosines, "markdown") + "\n", encoding="utf-8")
-    print(f"written: {folder}/separability.md and a heat map per file")
+    Returns:
+        The files without faults with their content; and the exit status, 1 if there are others.
+
+    Raises:
+        UserError: a name that is neither a dataset nor a file.
+    """
+    paths = files_to_check(args.files)
+    checked = [(path, check_file(path, args, more)) for path in paths]
+    good = [(path, record) for path, record in checked if record]
+    print(f"{len(good)} of {len(paths)} files without faults: {_size([record for _, record in good])}")
+    return good, 0 if len(good) == len(paths) else 1
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which files are checked, and against what."""
     parser.add_argument("files", nargs="*", help="dataset keys or JSON files; all datasets by default")
     parser.add_argument("--dataset", default="", help="what the files are about: key, name or YAML; as they say by default")
     parser.add_argument("--loadable", action="store_true", help="only what a run needs")
     parser.add_argument("--root", type=Path, help="folder of the datasets: also compare with the split files there")
-    parser.add_argument("--backbone", default="", help="also count the tokens of this backbone's text tower")
-    parser.add_argument("--backbone-path", default="", help="folder of the backbone's weights (MODEL.BACKBONE.PATH)")
-    parser.add_argument("--separability", type=Path, metavar="FOLDER", help="write table and heat maps of cosines there")
-    return parser.parse_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.separability and not args.backbone:
-        raise UserError("--separability needs --backbone NAME, whose text tower encodes the prompts")
-    backbone = None
-    if args.backbone:
-        from backbones import build_backbone  # only this report needs a model
-
-        backbone = build_backbone(args.backbone, args.backbone_path)
-    paths = files_to_check(args.files)
-    checked = [(path, check_file(path, args, backbone)) for path in paths]
-    good = [(path, record) for path, record in checked if record]
-    print(f"{len(good)} of {len(paths)} files without faults: {_size([record for _, record in good])}")
-    if args.separability and good:
-        args.separability.mkdir(parents=True, exist_ok=True)
-        separability(good, backbone, args.separability)
-    return 0 if len(good) == len(paths) else 1
+    if any(getattr(args, option[2:].replace("-", "_")) for option in MOVED):
+        raise UserError(f"{', '.join(MOVED)} need a model: they are options of python -m explain.prompts")
+    return check_files(args)[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 no fault, 1 faults, 2 a user's mistake."""
-    args = arguments(argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    for option in MOVED:
+        parser.add_argument(option, default="", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
     return exit_status(lambda: run(args))
 
 

@@ -15,7 +15,10 @@ from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed, setup_logger
-from trainers import records, seed_batch
+from runs.identity import check_same_settings, save_config
+from runs.progress import discard_unbuilt, forget_lost, marked
+from runs.records import write_results
+from runs.seed_batch import SeedBatch
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +52,14 @@ def build(cfg: CfgNode) -> tuple[Any, dict[str, float]]:
     torch.backends.cudnn.deterministic = True
     started = time.perf_counter()
     trainer = build_trainer(cfg)
-    records.save_config(cfg, cfg.OUTPUT_DIR)
+    save_config(cfg, cfg.OUTPUT_DIR)
     return trainer, {"build_s": time.perf_counter() - started}
 
 
 def finish(trainer: Any, train: dict[str, object], timings: dict[str, float]) -> None:
-    """Say what was not the published setting, and write the results file of a tested trainer."""
-    cfg = trainer.cfg
-    if not hasattr(trainer, "section") or cfg.TEST.NO_TEST:
-        return
-    for departure in records.departures(trainer, train):
-        log.info("not the published setting: %s", departure)
-    records.write_results(trainer, cfg.OUTPUT_DIR, train, timings)
+    """Write the results file of a tested trainer of this project."""
+    if hasattr(trainer, "section") and not trainer.cfg.TEST.NO_TEST:
+        write_results(trainer, trainer.cfg.OUTPUT_DIR, train, timings)
 
 
 def run(
@@ -73,7 +72,7 @@ def run(
 ) -> Any:
     """One run: build, train (or load), test, write the results file. Returns the trainer."""
     folder = Path(cfg.OUTPUT_DIR)
-    records.check_same_settings(cfg, folder)
+    check_same_settings(cfg, folder)
     output = open_log(folder)
     try:
         with redirect_stdout(output):
@@ -86,10 +85,10 @@ def run(
             elif no_train:
                 return trainer
             else:
-                seed_batch.forget_lost(folder)
+                forget_lost(folder)
                 trainer.train()
                 train = {"epochs": trainer.max_epoch if getattr(trainer, "learns", True) else 0}
-            together = seed_batch.marked(model_dir or cfg.RESUME or folder)
+            together = marked(model_dir or cfg.RESUME or folder)
             if together:
                 train["seeds_together"] = together
             timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
@@ -97,7 +96,7 @@ def run(
             return trainer
     finally:
         output.close()
-        records.discard_unbuilt(folder)
+        discard_unbuilt(folder)
 
 
 def run_together(cfgs: Sequence[CfgNode]) -> None:
@@ -106,19 +105,19 @@ def run_together(cfgs: Sequence[CfgNode]) -> None:
     try:
         built = []
         for cfg in cfgs:
-            seed_batch.forget_lost(cfg.OUTPUT_DIR)
+            forget_lost(cfg.OUTPUT_DIR)
             outputs.append(open_log(cfg.OUTPUT_DIR, f"seed {cfg.SEED}: "))
             with redirect_stdout(outputs[-1]):
                 built.append(build(cfg))
                 log.info("trained together: seeds %s", " ".join(str(one.SEED) for one in cfgs))
         started = time.perf_counter()
-        seed_batch.SeedBatch([trainer for trainer, _ in built], outputs).train()
+        SeedBatch([trainer for trainer, _ in built], outputs).train()
         seconds = time.perf_counter() - started
         for (trainer, timings), output in zip(built, outputs, strict=True):
-            train = {"epochs": trainer.max_epoch, "seeds_together": seed_batch.marked(trainer.output_dir)}
+            train = {"epochs": trainer.max_epoch, "seeds_together": marked(trainer.output_dir)}
             with redirect_stdout(output):
                 finish(trainer, train, timings | {"train_and_test_s": seconds})
     finally:
         for cfg, output in zip(cfgs, outputs, strict=False):
             output.close()
-            records.discard_unbuilt(cfg.OUTPUT_DIR)
+            discard_unbuilt(cfg.OUTPUT_DIR)

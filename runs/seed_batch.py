@@ -15,22 +15,19 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from torch import Tensor
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import AverageMeter, MetricMeter, UserError, last_checkpoint, load_checkpoint, read_json, write_json
+from dassl.utils import AverageMeter, MetricMeter, UserError
+from runs.progress import mark
 from trainers.base import VLTrainer
-from trainers.checkpoints import LEARNER
 from trainers.coop import CoOp
 from trainers.frozen_towers import reproducible_gradients
 
 OWN_STEP = ("backward", "forward_backward", "update", "losses", "total", "descend", "end_step")  # who has one is not stacked
-MARK = "seeds_together.json"  # beside a run's checkpoints
 
 
 def is_stackable(cls: type) -> bool:
@@ -52,6 +49,12 @@ def is_stackable(cls: type) -> bool:
 def stackable_methods() -> list[str]:
     """Names of the registered methods whose seeds can be trained together."""
     return [name for name in TRAINER_REGISTRY.registered_names() if is_stackable(TRAINER_REGISTRY.get(name))]
+
+
+def cannot(method: str) -> str:
+    """Why ``method`` is refused, in a line."""
+    can = ", ".join(stackable_methods())
+    return f"{method}'s seeds cannot be trained together (those of {can} can): leave out --seeds-together"
 
 
 @dataclass
@@ -185,44 +188,3 @@ def note(trainer: CoOp, page: Page, summary: dict[str, Tensor], seconds: float, 
     if trainer.is_reported():
         trainer.read(page.waiting, page.losses)
         trainer.report(page.losses, (page.batch_time, page.data_time))
-
-
-# -- what is known without building a trainer -------------------------------------------------------------
-
-
-def cannot(method: str) -> str:
-    """Why ``method`` is refused, in a line."""
-    can = ", ".join(stackable_methods())
-    return f"{method}'s seeds cannot be trained together (those of {can} can): leave out --seeds-together"
-
-
-def finished_epochs(folder: str | Path) -> int:
-    """After which epoch the run in ``folder`` goes on; 0 where it starts."""
-    learned = Path(folder) / LEARNER
-    if not (learned / "checkpoint").is_file():
-        return 0
-    return int(load_checkpoint(last_checkpoint(str(learned)))["epoch"])
-
-
-def mark(folder: str | Path, seeds: Sequence[int]) -> None:
-    """Keep, beside the run's checkpoints, that they are of ``seeds`` trained together."""
-    write_json(sorted({*seeds, *marked(folder)}), str(Path(folder) / LEARNER / MARK))
-
-
-def marked(folder: str | Path) -> list[int]:
-    """The seeds that :func:`mark` named; empty for a run of its own."""
-    path = Path(folder) / LEARNER / MARK
-    return read_json(str(path)) if path.is_file() else []
-
-
-def forget_lost(folder: str | Path) -> None:
-    """Remove the mark of a run that was killed before its first checkpoint: it starts again."""
-    if not finished_epochs(folder):
-        (Path(folder) / LEARNER / MARK).unlink(missing_ok=True)
-
-
-def departures(cfg: CfgNode, seeds: Sequence[int]) -> list[str]:
-    """What training ``seeds`` together, if any, changed against lone runs, in words for the results file."""
-    if not seeds or not cfg.TRAINER[TRAINER_REGISTRY.get(cfg.TRAINER.NAME).section].get("TEXT_DROPOUT", False):
-        return []
-    return [f"seeds {' '.join(map(str, seeds))} trained together: the text dropout's masks differ from those of lone runs"]

@@ -1,19 +1,14 @@
-"""Which settings of a run differ from the project's config files for its method, task and dataset."""
+"""The project's config files: which of them belong to a method, task and dataset, and what they set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
-from trainers.config import default_config, merge_file
+from runs.config import default_config, merge_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-# What says which run it is or where things lie, rather than how it is done
-NOT_SETTINGS = ("DATASET.", "SEED", "TRAINER.NAME", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.PATH", "USE_CUDA")
-SETTINGS_OF_DATASETS = ("DATASET.PROMPTS", "DATASET.TEMPLATE")
 
 
 def config_file(method: str, split: str, dataset_key: str) -> Path | None:
@@ -36,13 +31,3 @@ def as_configured(cfg: CfgNode, dataset_key: str) -> CfgNode | None:
         if file.is_file():
             merge_file(plain, str(file))
     return plain
-
-
-def changed(run: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """``{key: {"config_file": value, "run": value}}`` for every setting with two values.
-
-    Args:
-        run, files: flat settings (:func:`trainers.records.identity`) of the run, and as the config files set them.
-    """
-    kept = [key for key in run if key in SETTINGS_OF_DATASETS or not key.startswith(NOT_SETTINGS)]
-    return {key: {"config_file": files.get(key), "run": run[key]} for key in sorted(kept) if files.get(key) != run[key]}

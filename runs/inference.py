@@ -20,8 +20,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, read_image
 from datasets.facts import facts_without_images
 from datasets.splits import IMAGE_SUFFIXES
+from runs.config import default_config, merge_file
 from trainers.base import VLTrainer
-from trainers.config import default_config, merge_file
 
 log = logging.getLogger(__name__)
 

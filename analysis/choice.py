@@ -1,0 +1,82 @@
+"""Which runs are asked for: the choice that tables, figures and the report share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.results import LAYOUT_SPLITS, TASK_FOLDERS, Defect, Run, place_of
+
+SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Runs by protocol, names and numbers; what is empty leaves all in. A dataset goes by its name or its key."""
+
+    task: str = ""
+    datasets: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    shots: Sequence[int] = ()
+    seeds: Sequence[int] = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the protocol, or of all."""
+        return SPLITS[self.task] if self.task else tuple(LAYOUT_SPLITS.values())
+
+
+def add_filters(parser: argparse.ArgumentParser, missing: str = "") -> None:
+    """The arguments that choose runs; ``missing`` says what becomes of a name that no run has."""
+    parser.add_argument("--task", choices=sorted(SPLITS), help="only this protocol")
+    for name in ("datasets", "methods", "backbones"):
+        parser.add_argument(f"--{name}", nargs="+", help=f"only these {name}{missing}")
+    parser.add_argument("--shots", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int)
+
+
+def chosen(args: argparse.Namespace) -> Choice:
+    """The choice that the arguments of :func:`add_filters` make."""
+    names = ("datasets", "methods", "backbones", "shots", "seeds")
+    return Choice(args.task or "", **{name: tuple(getattr(args, name) or ()) for name in names})
+
+
+def _wanted(choice: Choice, **facts: object) -> bool:
+    """Whether something with these facts (datasets: any of its names; methods, backbones, shots, seeds) is asked for."""
+    for name, value in facts.items():
+        asked = getattr(choice, name)
+        values = value if isinstance(value, set) else {value}
+        if asked and not values & set(asked):
+            return False
+    return True
+
+
+def select(runs: Sequence[Run], choice: Choice) -> list[Run]:
+    """The runs that are asked for."""
+    return [
+        run
+        for run in runs
+        if run.split in choice.splits
+        and _wanted(
+            choice,
+            datasets={run.dataset_key, run.dataset},
+            methods=run.method,
+            backbones=run.backbone,
+            shots=run.shots,
+            seeds=run.seed,
+        )
+    ]
+
+
+def concerns(defect: Defect, choice: Choice) -> bool:
+    """Whether an unusable run would have been asked for, as far as its folder's name tells."""
+    place = place_of(defect.folder)
+    if place is None:
+        return True
+    methods = {name for name in choice.methods if place.method.startswith(f"{name}_")}
+    backbones = {name for name in choice.backbones if place.method.endswith("_" + name.replace("/", "-").replace(":", "-"))}
+    return place.split in choice.splits and _wanted(
+        choice, datasets=place.dataset_key, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
+    )

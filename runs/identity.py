@@ -1,0 +1,97 @@
+"""Which run a config names: the settings that decide its numbers, their hash, and the folder that they belong into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from analysis.results import CONFIG
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from trainers import methods
+
+# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
+# class names are the data's
+NOT_IDENTITY = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "INPUT.SIZE",
+    "FEATURES.MODE",
+    "FEATURES.ROOT",
+    "DATASET.RUN_CLASSNAMES",
+    "TEST.EVALUATOR",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+)
+
+
+def identity(cfg: CfgNode) -> dict[str, Any]:
+    """The settings that decide a run's numbers, flat: what ``config_hash`` covers."""
+    cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    own = f"TRAINER.{getattr(cls, 'section', '')}."
+    flat = {
+        key: value
+        for key, value in _flat(cfg)
+        if key not in NOT_IDENTITY and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
+    }
+    flat["DATASET.ROOT"] = str(Path(cfg.DATASET.ROOT).expanduser().resolve())
+    return flat
+
+
+def config_hash(cfg: CfgNode) -> str:
+    """SHA-256 of :func:`identity`."""
+    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_folder(root: str | Path, stage: str, dataset_key: str, cfg: CfgNode) -> Path:
+    """``<root>/<stage>/<dataset>/shots_<K>/<Trainer>_<Backbone>/<variant>/seed<S>``; ``stage`` is of :mod:`runs.tasks`."""
+    backbone = cfg.MODEL.BACKBONE.NAME.replace("/", "-").replace(":", "-")
+    return (
+        Path(root)
+        / stage
+        / dataset_key
+        / f"shots_{cfg.DATASET.NUM_SHOTS}"
+        / f"{cfg.TRAINER.NAME}_{backbone}"
+        / methods()[cfg.TRAINER.NAME].variant(cfg)
+        / f"seed{cfg.SEED}"
+    )
+
+
+def save_config(cfg: CfgNode, folder: str | Path) -> None:
+    """Write the full resolved config."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{CONFIG}.{os.getpid()}"
+    temporary.write_text(cfg.dump())
+    os.replace(temporary, folder / CONFIG)
+
+
+def check_same_settings(cfg: CfgNode, folder: Path) -> None:
+    """Refuse to mix two settings in one folder: the first differing keys are named."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    before = identity(CfgNode(yaml.safe_load(path.read_text())))
+    now = identity(CfgNode(yaml.safe_load(cfg.dump())))
+    # a key that only one side knows came with another version of this project, at its default
+    changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]
+    if changed:
+        shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed[:3])
+        raise UserError(f"{folder} holds a run with other settings ({shown}): remove it or choose another output folder")
+
+
+def _flat(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, list(value) if isinstance(value, tuple) else value
