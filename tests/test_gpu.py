@@ -22,11 +22,12 @@ from backbones import VisionLanguageBackbone
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from features.disk import spaces
+from runs.config import altered
+from runs.seed_batch import stackable_methods
 from tests.helpers import QUICK, arguments
 from tests.test_seed_batch import ctx, folders, words
+from trainers import methods
 from trainers.base import VLTrainer
-from trainers.config import methods
-from trainers.seed_batch import stackable_methods
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("log_off_stdout", "device")]
 CLOSE = 1e-3
@@ -268,7 +269,7 @@ def test_the_generator_of_a_gpu_is_resumed(device: str, tmp_path: Path, given: A
     ends = []
     for interrupted in (False, True):
         folder = tmp_path / f"drawn-{interrupted}"
-        own = train.changed(cfg, OUTPUT_DIR=str(folder))
+        own = altered(cfg, {"OUTPUT_DIR": str(folder)})
         set_random_seed(1)
         trainer = build_trainer(own)
         if interrupted:
