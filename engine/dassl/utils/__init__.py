@@ -1,5 +1,15 @@
 """Logging, files, checkpoints, meters, registries."""
 
+from dassl.utils.checkpoints import (
+    last_checkpoint,
+    load_checkpoint,
+    load_pretrained_weights,
+    restore,
+    resume_from_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from dassl.utils.errors import MissingFileError, NotFiniteError, SettingError, UnknownNameError, UserError, nearest
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
@@ -24,17 +34,9 @@ from dassl.utils.torchtools import (
     adjust_learning_rate,
     count_num_param,
     init_network_weights,
-    last_checkpoint,
-    load_checkpoint,
-    load_pretrained_weights,
     open_all_layers,
     open_specified_layers,
-    restore,
-    resume_from_checkpoint,
-    rng_state,
-    save_checkpoint,
     set_bn_to_eval,
-    set_rng_state,
     transfer_weights,
 )
 
