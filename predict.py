@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from own_dassl import require_own_dassl
+
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status
 SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
@@ -158,6 +160,7 @@ def _explainer(trainer: object, args: argparse.Namespace):
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error), 3 done with files skipped."""
     args = parse_arguments(argv)
+    require_own_dassl()
     from dassl.utils import UserError
 
     try:

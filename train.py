@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from own_dassl import require_own_dassl
+
 TASKS = {"few_shot": ("all",), "base2new": ("base", "new")}
 
 
@@ -185,6 +187,7 @@ def fitting_methods(task: str) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
+    require_own_dassl()
     from dassl.utils import UserError
 
     try:

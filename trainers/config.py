@@ -54,6 +54,7 @@ def default_config() -> CfgNode:
     cfg.DATASET.CLASSNAMES = []
     cfg.DATASET.SPLIT_SEED = 1  # of a split made from class folders
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
+    cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
     for cls in methods().values():
         cfg.TRAINER[cls.section] = cls.defaults()
     return cfg
@@ -177,7 +178,7 @@ NEVER_READ = (
     "DATASET.ALL_AS_UNLABELED",
     "DATASET.SOURCE_DOMAINS",
     "DATASET.TARGET_DOMAINS",
-    "DATASET.RUN_CLASSNAMES",
+    "DATASET.RUN_",
 )
 TRAINING_KEYS = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
 

@@ -27,7 +27,7 @@ from trainers.settings import as_configured, changed
 
 PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
 # Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
-# class names are the data's
+# class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
@@ -36,6 +36,7 @@ NOT_IDENTITY = (
     "FEATURES.MODE",
     "FEATURES.ROOT",
     "DATASET.RUN_CLASSNAMES",
+    "DATASET.RUN_TEMPLATE",
     "TEST.EVALUATOR",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
@@ -85,12 +86,12 @@ def save_config(cfg: CfgNode, folder: str | Path) -> None:
     os.replace(temporary, folder / CONFIG)
 
 
-def discard_unbuilt(folder: str | Path) -> None:
-    """Remove the log of a run that ended before anything was built, and the folders that it leaves empty."""
+def discard_unbuilt(folder: str | Path, log_file: str | Path) -> None:
+    """Remove ``log_file`` of a run that ended before anything was built, and the folders that it leaves empty."""
     folder = Path(folder)
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return
-    (folder / "log.txt").unlink(missing_ok=True)
+    Path(log_file).unlink(missing_ok=True)
     for place in (folder, *folder.parents):
         try:
             place.rmdir()
@@ -123,7 +124,7 @@ def is_complete(folder: str | Path) -> bool:
 
 def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any], timings: dict[str, float]) -> Path:
     """Write ``results.json`` of a tested trainer; a field is documented in docs/RESULTS_FILE.md."""
-    cfg, dataset = trainer.cfg, trainer.dm.dataset
+    cfg, facts = trainer.cfg, trainer.facts
     predictions = save_predictions(trainer, folder)
     split = cfg.DATASET.SUBSAMPLE_CLASSES
     prompts = getattr(trainer, "prompts", None)
@@ -133,24 +134,24 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "method": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "dataset": cfg.DATASET.NAME,
-        "modality": dataset.modality,
-        "organ": dataset.organ,
+        "modality": facts.modality,
+        "organ": facts.organ,
         "task": "few_shot" if split == "all" else "base2new",
         "split": split,
         "num_shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "variant": type(trainer).variant(cfg),
-        **metrics(predictions.labels, predictions.probabilities, trainer.classnames, dataset.ordered),
+        **metrics(predictions.labels, predictions.probabilities, trainer.classnames, facts.ordered),
         "classnames": trainer.classnames,
         "learned": {"parameters": trainer.learned_count, "names": trainer.learned_names},
         "train": train,
         "timings": {key: round(value, 3) for key, value in timings.items()},
         "config_hash": config_hash(cfg),
-        "changed": changed_settings(cfg, dataset.key),
+        "changed": changed_settings(cfg, facts.key),
         "fingerprints": {
             "backbone": trainer.backbone.fingerprint(),
-            "data": dataset.data_hash,
-            "split": dataset.split_hash,
+            "data": facts.data_hash,
+            "split": facts.split_hash,
             "prompts": prompts.sha256 if prompts else None,
         },
         "prompts": prompts_record(trainer),
@@ -159,8 +160,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "device": str(trainer.device),
         "features": cfg.FEATURES.MODE if trainer.frozen_images else "direct",
         "departures": departures(trainer, train) + trainer_departures(trainer),
-        "rehearsal": bool(dataset.root_note),
-        "notes": list(dataset.notes),
+        "rehearsal": facts.rehearsal,
+        "notes": list(facts.notes),
         "files": files_of(folder),
     }
     path = Path(folder) / RESULTS
@@ -191,8 +192,7 @@ def trainer_departures(trainer: VLTrainer) -> list[str]:
 def save_predictions(trainer: VLTrainer, folder: str | Path) -> Predictions:
     """Keep what the last test said of each image; paths count from the dataset's image folder."""
     kept = trainer.evaluator.predictions()
-    start = trainer.dm.dataset.image_folder
-    paths = [Path(os.path.relpath(path, start)).as_posix() for path in kept.paths]
+    paths = [Path(os.path.relpath(path, trainer.facts.image_folder)).as_posix() for path in kept.paths]
     kept = Predictions(paths, kept.labels, kept.probabilities)
     with atomic(Path(folder) / PREDICTIONS) as temporary:
         write_predictions(temporary, kept)
