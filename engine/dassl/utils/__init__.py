@@ -10,7 +10,15 @@ from dassl.utils.checkpoints import (
     save_checkpoint,
     set_rng_state,
 )
-from dassl.utils.errors import MissingFileError, NotFiniteError, SettingError, UnknownNameError, UserError, nearest
+from dassl.utils.errors import (
+    MisfitError,
+    MissingFileError,
+    NotFiniteError,
+    SettingError,
+    UnknownNameError,
+    UserError,
+    nearest,
+)
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, build_from
@@ -44,6 +52,7 @@ __all__ = [
     "AverageMeter",
     "Logger",
     "MetricMeter",
+    "MisfitError",
     "MissingFileError",
     "NotFiniteError",
     "Registry",

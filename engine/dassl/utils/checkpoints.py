@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dassl.utils import inert
-from dassl.utils.errors import MissingFileError, UserError
+from dassl.utils.errors import MisfitError, MissingFileError, UserError
 from dassl.utils.tools import atomic, mkdir_if_missing
 
 log = logging.getLogger(__name__)
@@ -161,10 +161,13 @@ def foreign(fpath: str) -> str:
 
 
 def _foreign_zip(fpath: str) -> str:
-    if not zipfile.is_zipfile(fpath):
-        return "the beginning of one: the zip archive is cut off, so get it again"
-    with zipfile.ZipFile(fpath) as archive:
-        names = [name.rpartition("/")[2] for name in archive.namelist()]
+    try:
+        if not zipfile.is_zipfile(fpath):
+            return "the beginning of one: the zip archive is cut off, so get it again"
+        with zipfile.ZipFile(fpath) as archive:
+            names = [name.rpartition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, *DAMAGE):
+        return "a zip archive with a broken table of contents: get it again"
     if "constants.pkl" in names:
         return "a TorchScript archive: it is a program, which torch.jit.load would run"
     if "data.pkl" in names:
@@ -191,11 +194,21 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer: Any = None, s
 
 
 def restore(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> dict[str, Any]:
-    """Load the last checkpoint of ``fdir`` into model, optimizer, scheduler and the random sources; returns it."""
+    """Load the last checkpoint of ``fdir`` into model, optimizer, scheduler and the random sources; returns it.
+
+    A schedule that upstream wrote, or that holds pickled objects, is not loaded: this run's own is stepped to the epoch.
+
+    Raises:
+        MisfitError: the tensors are those of another model.
+        UserError: the optimizer's state holds pickled objects.
+    """
     fpath = last_checkpoint(fdir)
     log.info('Loading checkpoint from "%s"', fpath)
     state = load_checkpoint(fpath)
-    model.load_state_dict(state["state_dict"])
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise MisfitError(f"{fpath} cannot be resumed from: {' '.join(str(error).split())}") from error
     log.info("Loaded model weights")
     schedule = state.get("scheduler") if scheduler is not None else None
     rebuilt = schedule is not None and not understands(scheduler, schedule)
