@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
-import random
 import sys
-import tarfile
 import types
-import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
@@ -24,6 +21,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError
 from dassl.utils.inert import Unread
 from tests.engine_helpers import third_party_config, words, write_toy_images
+from tests.helpers import arguments
 
 
 class OfAFork(CosineAnnealingLR):
@@ -144,6 +142,36 @@ def test_a_third_party_run_of_upstreams_evaluates_and_resumes(
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_our_methods_evaluate_and_resume_too(tiny_biomedclip: Path, btmri_root: Path, tmp_path: Path) -> None:
+    """Upstream's CoOp saves the embeddings around its context with it; of those nothing is taken."""
+    import train
+
+    def call(out: Path, *extra: str) -> dict:
+        words = arguments("CoOp", tiny_biomedclip, btmri_root, out, split="all", extra=extra, epochs=3)
+        assert train.main([*words, "TRAIN.CHECKPOINT_FREQ", "1"]) == 0
+        return json.loads((out / "results.json").read_text())
+
+    whole = call(tmp_path / "whole")
+    trained = tmp_path / "whole" / "prompt_learner"
+    last = torch.load(trained / "model.pth.tar-3", weights_only=True)["state_dict"]["ctx"]
+    for name, epoch in (("upstream", 3), ("begun", 1)):
+        folder = tmp_path / name / "prompt_learner"
+        folder.mkdir(parents=True)
+        state = torch.load(trained / f"model.pth.tar-{epoch}", weights_only=True)
+        if name == "upstream":
+            state["state_dict"] |= {"token_prefix": torch.zeros(4, 1, 32), "token_suffix": torch.zeros(4, 9, 32)}
+        torch.save(state, folder / f"model.pth.tar-{epoch}")
+        as_upstream(folder / f"model.pth.tar-{epoch}", 3, 1)
+        (folder / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
+    tested = call(tmp_path / "tested", "--eval-only", "--model-dir", str(tmp_path / "upstream"))
+    assert tested["metrics"] == whole["metrics"]
+    resumed = call(tmp_path / "resumed", "--resume", str(tmp_path / "begun"))
+    assert resumed["metrics"] == whole["metrics"]
+    path = tmp_path / "resumed" / "prompt_learner" / "model.pth.tar-3"
+    assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["ctx"], last)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_rebuilt_schedules_have_the_rates_of_those_that_ran(tmp_path: Path) -> None:
     """Ours from upstream's plain state, without a warm-up; and PyTorch's around an object that is not read."""
     cfg = third_party_config("none", "coop", tmp_path, tmp_path, "OPTIM.WARMUP_EPOCH", 0).OPTIM
@@ -186,84 +214,3 @@ def test_what_does_not_fit_is_told_in_a_line(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 1), tmp_path / "whole")
     with pytest.raises(UserError, match=r"whole is a pickled torch.nn.modules.linear.Linear, not its tensors"):
         utils.load_pretrained_weights(model, str(tmp_path / "whole"))
-
-
-# -- what is no checkpoint --------------------------------------------------------------------------------
-
-
-def write_tar(path: Path) -> None:
-    (path.parent / "inside").write_text("x")
-    with tarfile.open(path, "w") as archive:
-        archive.add(path.parent / "inside")
-
-
-def cut(path: Path, **how: object) -> None:
-    torch.save({"state_dict": {"a": torch.zeros(1000)}}, path, **how)
-    path.write_bytes(path.read_bytes()[:2000])
-
-
-OTHERS = {
-    "a folder": lambda path: path.mkdir(),
-    "an empty file": lambda path: path.touch(),
-    "the beginning of one: the zip archive is cut off": cut,
-    "a TorchScript archive": lambda path: torch.jit.script(nn.Linear(1, 1)).save(str(path)),
-    "a safetensors file": lambda path: save_file({"a": torch.zeros(3)}, path),
-    "a tar archive": write_tar,
-    "a NumPy archive": lambda path: np.savez(path.open("wb"), a=np.zeros(3)),
-    "a pickle that torch.save did not write": lambda path: path.write_bytes(b"\x80\x04]."),
-    "something that torch.save did not write": lambda path: path.write_bytes(bytes(range(256))),
-    "a Git LFS pointer": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
-    "a web page": lambda path: path.write_text("\n<!DOCTYPE html><html><body>404</body></html>"),
-    "compressed with gzip": lambda path: path.write_bytes(b"\x1f\x8b\x08\x00rest"),
-}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit
-@pytest.mark.parametrize("kind", OTHERS)
-def test_what_is_no_checkpoint_is_called_what_it_is(kind: str, tmp_path: Path, recwarn) -> None:
-    path = tmp_path / "model.pth.tar-5"
-    OTHERS[kind](path)
-    recwarn.clear()
-    with pytest.raises(UserError, match=f"model.pth.tar-5 is no checkpoint but {kind}") as caught:
-        utils.load_checkpoint(str(path))
-    assert "\n" not in str(caught.value) and "damaged" not in str(caught.value) and not recwarn.list
-
-
-def test_a_legacy_file_that_ends_too_soon(tmp_path: Path) -> None:
-    cut(tmp_path / "file", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match="file begins as a checkpoint does and cannot be read to its end"):
-        utils.load_checkpoint(str(tmp_path / "file"))
-
-
-def with_pickle(source: Path, target: Path, change) -> None:
-    """A zip checkpoint whose pickle is ``change(pickle)``, with a checksum that is right."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            new.writestr(entry.filename, change(data) if entry.filename.endswith("/data.pkl") else data)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_file_with_wrong_bytes_is_read_or_refused(tmp_path: Path) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(3))], lr=0.1)
-    whole, path, rng, refused = tmp_path / "whole", tmp_path / "file", random.Random(0), 0
-    schedule = upstream_schedule(optimizer, 3, 6, 1)
-    torch.save({"state_dict": {"a": torch.zeros(3)}, "epoch": 3, "scheduler": schedule}, whole)
-
-    def broken(data: bytes) -> bytes:
-        changed = bytearray(data)
-        for _ in range(rng.choice((1, 1, 4))):
-            changed[rng.randrange(len(data))] = rng.randrange(256)
-        return bytes(changed)
-
-    for number in range(300):
-        if number % 3:
-            with_pickle(whole, path, broken)
-        else:
-            path.write_bytes(broken(whole.read_bytes()))
-        try:
-            utils.load_checkpoint(str(path))
-        except UserError as error:
-            assert "\n" not in str(error)
-            refused += 1
-    assert 30 < refused < 300
