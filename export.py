@@ -26,8 +26,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dassl.utils import UserError, atomic, write_json
-from runs.arguments import add_run_arguments
+from own_dassl import require_own_dassl
+
+require_own_dassl()
+from dassl.utils import UserError, atomic, write_json  # noqa: E402
+from runs.arguments import add_run_arguments  # noqa: E402
 
 if TYPE_CHECKING:
     from trainers.base import VLTrainer

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from own_dassl import require_own_dassl
 from runs.arguments import add_run_arguments
 
 FORMATS = ("table", "csv", "json")
@@ -152,6 +153,7 @@ def _explainer(trainer: object, args: argparse.Namespace):
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error), 3 done with files skipped."""
     args = parse_arguments(argv)
+    require_own_dassl()
     from dassl.utils import UserError
 
     try:

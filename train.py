@@ -19,6 +19,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from own_dassl import require_own_dassl
 from runs.tasks import TASKS
 
 
@@ -103,6 +104,7 @@ def start(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
+    require_own_dassl()
     from dassl.utils import UserError
 
     try:

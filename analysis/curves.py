@@ -24,13 +24,12 @@ class Curves:
 def read_curves(folder: Path) -> Curves:
     """The curves of a run; empty for a method that has no epochs.
 
-    A log that a later call put aside (``log.txt-<time>``) counts first. Of an epoch that was trained twice (a resumed
-    run) the last line stands.
+    All its logs count, ``log.txt-<time>`` too, those first that were written first. Of an epoch that was trained twice
+    (a resumed run) the last line stands.
     """
     lines: dict[int, dict[str, float]] = {}
-    for path in sorted(folder.glob(f"{LOG}-*")) + [folder / LOG]:
-        if not path.is_file():
-            continue
+    logs = [path for path in folder.glob(f"{LOG}*") if path.is_file()]
+    for path in sorted(logs, key=lambda path: (path.stat().st_mtime_ns, path.name)):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             found = EPOCH.search(line)
             if found:

@@ -47,6 +47,7 @@ def default_config() -> CfgNode:
     cfg.DATASET.CLASSNAMES = []
     cfg.DATASET.SPLIT_SEED = 1  # of a split made from class folders
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
+    cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
     for cls in methods().values():
         cfg.TRAINER[cls.section] = cls.defaults()
     return cfg

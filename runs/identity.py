@@ -18,7 +18,7 @@ from dassl.utils import UserError
 from trainers import methods
 
 # Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
-# class names are the data's
+# class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
@@ -27,6 +27,7 @@ NOT_IDENTITY = (
     "FEATURES.MODE",
     "FEATURES.ROOT",
     "DATASET.RUN_CLASSNAMES",
+    "DATASET.RUN_TEMPLATE",
     "TEST.EVALUATOR",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",

@@ -46,12 +46,12 @@ def forget_lost(folder: str | Path) -> None:
         (Path(folder) / LEARNER / MARK).unlink(missing_ok=True)
 
 
-def discard_unbuilt(folder: str | Path) -> None:
-    """Remove the log of a run that ended before anything was built, and the folders that it leaves empty."""
+def discard_unbuilt(folder: str | Path, log_file: str | Path) -> None:
+    """Remove ``log_file`` of a run that ended before anything was built, and the folders that it leaves empty."""
     folder = Path(folder)
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return
-    (folder / "log.txt").unlink(missing_ok=True)
+    Path(log_file).unlink(missing_ok=True)
     for place in (folder, *folder.parents):
         try:
             place.rmdir()

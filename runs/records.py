@@ -35,7 +35,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
     Raises:
         UserError: the scores of the test are not finite.
     """
-    cfg, dataset = trainer.cfg, trainer.dm.dataset
+    cfg, facts = trainer.cfg, trainer.facts
     departures = departures_of(trainer, train)
     for departure in departures.chosen:
         log.info("not the published setting: %s", departure)
@@ -48,14 +48,14 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "method": cfg.TRAINER.NAME,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "dataset": cfg.DATASET.NAME,
-        "modality": dataset.modality,
-        "organ": dataset.organ,
+        "modality": facts.modality,
+        "organ": facts.organ,
         "task": "few_shot" if split == "all" else "base2new",
         "split": split,
         "num_shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "variant": type(trainer).variant(cfg),
-        **metrics(predictions.labels, predictions.probabilities, trainer.classnames, dataset.ordered),
+        **metrics(predictions.labels, predictions.probabilities, trainer.classnames, facts.ordered),
         "classnames": trainer.classnames,
         "learned": {"parameters": trainer.learned_count, "names": trainer.learned_names},
         "train": train,
@@ -64,8 +64,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "changed": departures.changed,
         "fingerprints": {
             "backbone": trainer.backbone.fingerprint(),
-            "data": dataset.data_hash,
-            "split": dataset.split_hash,
+            "data": facts.data_hash,
+            "split": facts.split_hash,
             "prompts": prompts.sha256 if prompts else None,
         },
         "prompts": prompts_record(trainer),
@@ -74,8 +74,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "device": str(trainer.device),
         "features": cfg.FEATURES.MODE if trainer.frozen_images else "direct",
         "departures": departures.chosen + departures.forced,
-        "rehearsal": bool(dataset.root_note),
-        "notes": list(dataset.notes),
+        "rehearsal": facts.rehearsal,
+        "notes": list(facts.notes),
         "files": files_of(folder),
     }
     path = Path(folder) / RESULTS
@@ -94,7 +94,7 @@ def prompts_record(trainer: VLTrainer) -> dict[str, Any] | None:
 def save_predictions(trainer: VLTrainer, folder: str | Path) -> Predictions:
     """Keep what the last test said of each image; paths count from the dataset's image folder."""
     paths, labels, probabilities = trainer.evaluator.predictions()
-    start = trainer.dm.dataset.image_folder
+    start = trainer.facts.image_folder
     kept = Predictions([Path(os.path.relpath(path, start)).as_posix() for path in paths], labels, probabilities)
     with atomic(Path(folder) / PREDICTIONS) as temporary:
         write_predictions(temporary, kept)

@@ -14,7 +14,7 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
-from dassl.utils import set_random_seed, setup_logger
+from dassl.utils import Logger, set_random_seed, setup_logger
 from runs.identity import check_same_settings, save_config
 from runs.progress import discard_unbuilt, forget_lost, marked
 from runs.records import write_results
@@ -36,7 +36,7 @@ class Labelled:
         return getattr(self._stream, name)
 
 
-def open_log(folder: str | Path, label: str = "") -> TextIO:
+def open_log(folder: str | Path, label: str = "") -> Logger:
     """A stream into the run's log.txt and, behind ``label``, to the terminal."""
     with redirect_stdout(Labelled(sys.stdout, label) if label else sys.stdout):
         setup_logger(str(folder))
@@ -96,12 +96,12 @@ def run(
             return trainer
     finally:
         output.close()
-        discard_unbuilt(folder)
+        discard_unbuilt(folder, output.path)
 
 
 def run_together(cfgs: Sequence[CfgNode]) -> None:
     """Runs that differ in their seed alone, trained as one batch; each folder is as after :func:`run`."""
-    outputs: list[TextIO] = []
+    outputs: list[Logger] = []
     try:
         built = []
         for cfg in cfgs:
@@ -120,4 +120,4 @@ def run_together(cfgs: Sequence[CfgNode]) -> None:
     finally:
         for cfg, output in zip(cfgs, outputs, strict=False):
             output.close()
-            discard_unbuilt(cfg.OUTPUT_DIR)
+            discard_unbuilt(cfg.OUTPUT_DIR, output.path)

@@ -14,6 +14,7 @@ import torch
 
 import dassl.utils as utils
 from dassl.config import clean_cfg, get_cfg_default
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import Registry, UserError
 
 # Upstream's interface, written out: config keys with their defaults; module -> names that code written for it imports
@@ -74,6 +75,28 @@ def test_upstreams_signatures(where: str) -> None:
     for name, parameter in inspect.signature(found).parameters.items():
         shown.append(name if parameter.default is parameter.empty else f"{name}={parameter.default!r}")
     assert ", ".join(shown) == SIGNATURES[where]
+
+
+def test_star_import_of_the_trainers_gives_what_upstreams_does() -> None:
+    found: dict[str, object] = {}
+    exec("from dassl.engine.trainer import *", found)
+    assert [name for name in NAMES["dassl.engine.trainer"] if name not in found] == []
+    with pytest.raises(ImportError):
+        exec("from dassl.engine.trainer import NoSuchTrainer", {})
+
+
+def test_a_trainer_by_another_name_than_the_configs() -> None:
+    @TRAINER_REGISTRY.register(force=True)
+    class ByItsName:
+        def __init__(self, cfg) -> None:
+            self.cfg = cfg
+
+    cfg = get_cfg_default()
+    cfg.TRAINER.NAME = "NoSuchTrainer"
+    assert type(build_trainer(cfg, "ByItsName")) is type(build_trainer(cfg, name="ByItsName")) is ByItsName
+    assert cfg.TRAINER.NAME == "NoSuchTrainer"
+    with pytest.raises(UserError, match="NoSuchTrainer"):
+        build_trainer(cfg)
 
 
 # -- registries and errors --------------------------------------------------------------------------------
@@ -164,21 +187,36 @@ def test_files_and_names(tmp_path: Path) -> None:
     assert utils.tolist_if_not("a") == ["a"] and utils.tolist_if_not(["a"]) == ["a"]
 
 
-def test_logger_keeps_the_old_log_and_what_is_printed(tmp_path: Path, monkeypatch) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", list(root.handlers))
-    (tmp_path / "log.txt").write_text("before\n")
+def logged(output: Path, monkeypatch, *lines: str) -> None:
+    """A program that sets up its log, and prints."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", list(logging.getLogger().handlers))
     stdout = sys.stdout
     try:
-        utils.setup_logger(str(tmp_path))
-        print("printed")
+        utils.setup_logger(str(output))
+        for line in lines:
+            print(line)
         logging.getLogger("dassl.somewhere").info("=> result")
         sys.stdout.close()
     finally:
         sys.stdout = stdout
+
+
+def test_logger_puts_the_log_of_an_unfinished_run_aside(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "log.txt").write_text("before\n")
+    logged(tmp_path, monkeypatch, "printed")
     assert (tmp_path / "log.txt").read_text() == "printed\n=> result\n"
     (old,) = tmp_path.glob("log.txt-*")
     assert old.read_text() == "before\n"
+
+
+@pytest.mark.parametrize("name", ["log.txt", "own.log"])
+def test_logger_leaves_the_log_of_a_finished_training_alone(name: str, tmp_path: Path, monkeypatch) -> None:
+    finished = "epoch [1/1]\nFinish training\n=> result\n* accuracy: 83.21%\n"
+    (tmp_path / name).write_text(finished)
+    logged(tmp_path if name == "log.txt" else tmp_path / name, monkeypatch, "* accuracy: 11.00%")
+    assert (tmp_path / name).read_text() == finished
+    (new,) = tmp_path.glob(f"{name}-*")
+    assert new.read_text() == "* accuracy: 11.00%\n=> result\n"
 
 
 def test_lines_are_shown_where_nobody_set_up_logging(monkeypatch, capsys) -> None:

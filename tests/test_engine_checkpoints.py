@@ -50,14 +50,10 @@ def test_checkpoints_hold_what_was_saved(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_pickles_and_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_a_pickled_object_is_left_unread_and_a_missing_file_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "epoch": 1, "x": Opens(tmp_path / "trace")}, tmp_path / "pickled")
-    (tmp_path / "damaged").write_bytes((tmp_path / "pickled").read_bytes()[:100])
-    (tmp_path / "empty").touch()
-    for name in ("pickled", "damaged", "empty"):
-        with pytest.raises(UserError, match="damaged or holds more than tensors and plain values") as caught:
-            utils.load_checkpoint(str(tmp_path / name))
-        assert "\n" not in str(caught.value) and name in str(caught.value)
+    read = utils.load_checkpoint(str(tmp_path / "pickled"))
+    assert read.pop("x").origin in ("io.open", "_io.open") and read == {"state_dict": {}, "epoch": 1}
     assert not (tmp_path / "trace").exists(), "the pickle was executed"
     for missing in ("", None, str(tmp_path / "none")):
         with pytest.raises(FileNotFoundError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import operator
 import random
 import re
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from dassl import utils
-from dassl.engine import TrainerX, TrainerXU
+from dassl.engine import TrainerBase, TrainerX, TrainerXU
 from dassl.engine.trainer import endless
 from dassl.utils import UserError
 from tests.engine_helpers import third_party_config, write_toy_images
@@ -193,3 +195,61 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(toy_root: Path, tmp_pat
         with pytest.raises(FloatingPointError, match="Loss is infinite or NaN!") as caught:
             trainer.model_backward_and_update(trainer.model.weight.sum() * bad)
         assert isinstance(caught.value, UserError) and trainer.model.weight.item() == 0
+
+
+# -- a step of two losses ---------------------------------------------------------------------------------
+
+
+class Pair(nn.Module):
+    """Two learned vectors, one that stays, and one that no loss reads."""
+
+    def __init__(self, one: list[float], two: list[float]) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Parameter(torch.tensor(values)) for values in (one, two))
+        self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        self.unread = nn.Parameter(torch.ones(2))
+
+
+def two_models() -> TrainerBase:
+    trainer = TrainerBase()
+    for name, rate, values in (("a", 0.5, ([1.0, -2.0], [0.5, 3.0])), ("b", 0.25, ([2.0, 1.0], [-1.0, 4.0]))):
+        model = Pair(*values)
+        trainer.register_model(name, model, torch.optim.SGD(model.parameters(), lr=rate))
+    return trainer
+
+
+def linear(trainer: TrainerBase, gradients: dict[str, list[float]]) -> torch.Tensor:
+    """A loss with these gradients: "a.one" and so on; what is not named it does not depend on."""
+    terms = [
+        (trainer._models[k.split(".")[0]].get_parameter(k.split(".")[1]) * torch.tensor(g)).sum() for k, g in gradients.items()
+    ]
+    return torch.stack(terms).sum()
+
+
+A = {"a.one": [1.0, 0.0], "a.two": [0.0, 2.0], "b.one": [3.0, 1.0], "b.two": [1.0, -1.0]}
+B = {"a.one": [-1.0, 1.0], "a.two": [1.0, 5.0], "b.one": [-2.0, -2.0]}  # against, along, against, not at all
+
+
+@pytest.mark.parametrize("strength", [1, 0.5, 0])
+@pytest.mark.parametrize("names", [None, "b", ["a"]])
+def test_a_step_does_not_go_against_the_second_loss(strength: float, names) -> None:
+    trainer = two_models()
+    before = {name: parameter.tolist() for n in "ab" for name, parameter in trainer._models[n].named_parameters(prefix=n)}
+    trainer.prograd_backward_and_update(linear(trainer, A), linear(trainer, B), strength, names)
+    for name in "ab":
+        rate = trainer._optims[name].param_groups[0]["lr"]
+        for key, parameter in trainer._models[name].named_parameters(prefix=name):
+            g_a, g_b = A.get(key, [0.0, 0.0]), B.get(key, [0.0, 0.0])
+            dot, square = sum(map(operator.mul, g_a, g_b)), sum(map(operator.mul, g_b, g_b))
+            against = strength * dot / square if dot < 0 else 0.0
+            step = [rate * (x - against * y) if names is None or name in names else 0.0 for x, y in zip(g_a, g_b, strict=True)]
+            want = [x - y for x, y in zip(before[key], step, strict=True)]
+            assert parameter.tolist() == pytest.approx(want, abs=1e-6), key
+
+
+def test_a_second_loss_that_is_not_finite_takes_no_step() -> None:
+    trainer = two_models()
+    for losses in ((A, {"a.one": [math.nan, 0.0]}), ({"a.one": [math.inf, 0.0]}, B)):
+        with pytest.raises(FloatingPointError):
+            trainer.prograd_backward_and_update(*(linear(trainer, one) for one in losses))
+    assert trainer._models["a"].one.tolist() == [1.0, -2.0]

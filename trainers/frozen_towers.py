@@ -111,12 +111,13 @@ class FrozenTowers(TrainerX):
         self.cfg.INPUT.SIZE = (size, size)
         if self.has_images:
             self.build_loaders()
-            self.facts = facts_of(self.dm.dataset, self.cfg.DATASET.NAME)
+            self.facts = facts_of(self.dm.dataset, self.cfg)
         else:
             self.dm = self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
             self.lab2cname = dict(enumerate(self.facts.classnames))
             self.num_classes, self.num_source_domains = len(self.lab2cname), 0
-        self.cfg.DATASET.RUN_CLASSNAMES = list(self.facts.classnames)  # into config.yaml: a run is usable without its data
+        # into config.yaml: a run is usable without its data
+        self.cfg.DATASET.RUN_CLASSNAMES, self.cfg.DATASET.RUN_TEMPLATE = list(self.facts.classnames), self.facts.template
         self.cfg.freeze()
 
     def speed_up(self, bb: CfgNode) -> None:

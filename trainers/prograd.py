@@ -8,23 +8,13 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.gradients import project
 from dassl.utils import UserError, nearest
 from trainers.base import unit
 from trainers.biomed_dpt import distillation
 from trainers.kgcoop import HandWrittenCoOp
 
 TEACHERS = ("zero_shot", "published")
-
-
-def project(g_ce: Tensor, g_kl: Tensor, strength: float = 1.0) -> Tensor:
-    """``g_ce`` without ``strength`` times its component against ``g_kl`` (section 3.2 of the paper); the shape is kept.
-
-    Where the two agree (their dot product is not negative), and where ``g_kl`` is zero, ``g_ce`` comes back as it is.
-    A gradient that is not finite gives one that is not finite, by which a GradScaler knows to leave the step out.
-    """
-    direction = F.normalize(g_kl.flatten().double(), dim=0, eps=torch.finfo(torch.float64).tiny)
-    against = torch.dot(g_ce.flatten().double(), direction).clamp(max=0.0)
-    return g_ce - (strength * against * direction).view_as(g_ce).to(g_ce.dtype)
 
 
 @TRAINER_REGISTRY.register()

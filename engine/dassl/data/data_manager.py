@@ -14,8 +14,8 @@ from torchvision import transforms as T
 from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum, build_dataset
-from dassl.data.loader import EpochLoader, scoped_seed
-from dassl.data.samplers import build_sampler, epoch_key
+from dassl.data.loader import EpochLoader, SharedCounts, scoped_seed
+from dassl.data.samplers import Visit, build_sampler, epoch_key
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils import SettingError, UserError, read_image
 
@@ -147,8 +147,10 @@ def _transform(cfg: CfgNode, custom: Any, is_train: bool) -> Any:
 class DatasetWrapper(Dataset[dict[str, Any]]):
     """Reads and transforms one image at a time.
 
-    A view is a function of (cfg.SEED, epoch, image, draw number) alone: not of the worker count, the method, or what
-    else was drawn. The epoch lives in shared memory, so that running workers see it change.
+    A view is a function of (cfg.SEED, epoch, pass, image, draw number) alone: not of the worker count, the method, or
+    what else was drawn. Epoch and pass come with the index from the engine's samplers. A plain index, from another
+    sampler or a loop of somebody's own, means the epoch that ``set_epoch`` told, and for each image the pass after its
+    last one; what was told and counted lies in shared memory, so that running workers see it change.
 
     Items: ``label``, ``domain``, ``impath``, ``index`` and ``img``, (C, H, W); with K_TRANSFORMS > 1, a list of K of
     them. With a list of transforms there are ``img2``, ``img3``, … too; with RETURN_IMG0 ``img0``, which is not
@@ -165,7 +167,8 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"Cannot augment the image {self.k_tfm} times because transform is None")
         self._seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(31)
-        self._epoch = torch.zeros(2, dtype=torch.int64).share_memory_()  # epoch, pass
+        # the epoch, and how often each image was asked for in it by a plain index
+        self._told = SharedCounts(torch.zeros(1 + max(1, len(data_source)), dtype=torch.int64))
         mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
         steps = [T.Resize(tuple(cfg.INPUT.SIZE), interpolation=mode), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
@@ -173,16 +176,21 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         self.to_tensor = T.Compose(steps)
 
     def set_epoch(self, epoch: int) -> None:
-        self._epoch[0], self._epoch[1] = epoch, 0
-
-    def set_pass(self, turn: int) -> None:
-        self._epoch[1] = turn
+        """Plain indices mean ``epoch`` from now on, the first pass of it."""
+        self._told.values.zero_()
+        self._told.values[0] = epoch
 
     def __len__(self) -> int:
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        return self.item(idx, *self._epoch.tolist())
+        if isinstance(idx, Visit):
+            return self.item(int(idx), idx.epoch, idx.turn)
+        told = self._told.values
+        place = 1 + idx % (len(told) - 1)  # of an image that somebody added to the source, too
+        item = self.item(idx, int(told[0]), int(told[place]))
+        told[place] += 1
+        return item
 
     def item(self, idx: int, epoch: int, turn: int = 0) -> dict[str, Any]:
         """Image ``idx`` as ``epoch`` sees it in its first pass over the images, or in pass ``turn``."""

@@ -10,11 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 
+class SharedCounts:
+    """Whole numbers in memory that running workers share; a copy has memory of its own, which its workers share."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values if values.is_shared() else values.clone().share_memory_()
+
+    def __reduce__(self) -> tuple[type[SharedCounts], tuple[Tensor]]:
+        return SharedCounts, (self.values,)
+
+
 class EpochLoader(DataLoader[Any]):
-    """A loader that tells its sampler and its dataset how often they were gone through in this epoch.
+    """A loader that tells its sampler how often it was gone through in this epoch.
 
     In an epoch that goes over the loader again (as when unlabelled images outnumber labelled ones), or in a loop that
     never calls :func:`set_loader_epoch`, each pass has an order and views of its own all the same.

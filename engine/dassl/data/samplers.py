@@ -8,27 +8,46 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils import data as torch_data
+from torch.utils.data import Sampler
 
 from dassl.data.datasets import Datum
 from dassl.utils import SettingError, check_availability
 
 
+class Visit(int):
+    """The index of an image that also says in which epoch and in which pass of it the image is seen."""
+
+    epoch: int
+    turn: int
+
+    def __new__(cls, index: int, epoch: int, turn: int) -> Visit:
+        visit = super().__new__(cls, index)
+        visit.epoch, visit.turn = epoch, turn
+        return visit
+
+    def __getnewargs__(self) -> tuple[int, int, int]:
+        return int(self), self.epoch, self.turn
+
+
 class EpochSampler(Sampler[int]):
     """A sampler whose order depends on (seed, epoch, how often the epoch's loader was gone through before) alone.
 
-    ``set_epoch`` is called by a trainer, ``set_pass`` by its loader.
+    ``set_epoch`` is called by a trainer, ``set_pass`` by its loader. A loader that calls nothing (another class, built
+    around the same sampler) has another order in every pass all the same: the sampler counts for itself. What it gives
+    are :class:`Visit`.
     """
 
     def __init__(self, data_source: Sequence[Datum], seed: int = 0) -> None:
         self.data_source = data_source
         self.seed, self.epoch, self.turn = seed, 0, 0
+        self._told = True  # whether ``turn`` is that of the next pass, or of the last one
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch, self.turn = epoch, 0
+        self.epoch, self.turn, self._told = epoch, 0, True
 
     def set_pass(self, turn: int) -> None:
-        self.turn = turn
+        self.turn, self._told = turn, True
 
     def rng(self) -> random.Random:
         return random.Random(f"order/{self.seed}/{epoch_key(self.epoch, self.turn)}")
@@ -38,7 +57,10 @@ class EpochSampler(Sampler[int]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.order())
+        if not self._told:
+            self.turn += 1
+        self._told = False
+        return iter([Visit(index, self.epoch, self.turn) for index in self.order()])
 
     def __len__(self) -> int:
         return len(self.order())  # where images are left over, how many are depends on the order
@@ -55,6 +77,16 @@ class RandomSampler(EpochSampler):
     def order(self) -> list[int]:
         generator = torch.Generator().manual_seed(self.rng().getrandbits(62))
         return torch.randperm(len(self.data_source), generator=generator).tolist()
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class SequentialSampler(EpochSampler, torch_data.SequentialSampler):
+    """The images in their order."""
+
+    def order(self) -> list[int]:
+        return list(range(len(self.data_source)))
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -181,4 +213,4 @@ def build_sampler(
         return SeqDomainSampler(data_source, batch_size, seed)
     if sampler_type == "RandomClassSampler":
         return RandomClassSampler(data_source, batch_size, n_ins, seed)
-    return SequentialSampler(data_source)
+    return SequentialSampler(data_source, seed)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dassl.engine.gradients import project
 from dassl.utils import (
     NotFiniteError,
     UserError,
@@ -190,6 +191,30 @@ class TrainerBase:
         """Zero gradients, backward, optimizer steps."""
         self.model_zero_grad(names)
         self.model_backward(loss)
+        self.model_update(names)
+
+    def prograd_backward_and_update(
+        self, loss_a: Tensor, loss_b: Tensor, lambda_: float = 1, names: str | Sequence[str] | None = None
+    ) -> None:
+        """A step that lowers ``loss_a`` and does not raise ``loss_b``, as forks of Dassl for ProGrad have it.
+
+        Of each parameter's gradient of ``loss_a``, ``lambda_`` times the component against the gradient of ``loss_b`` is
+        taken away. A parameter that ``loss_a`` does not depend on stays; one that ``loss_b`` does not is not projected.
+
+        Raises:
+            NotFiniteError: a loss is infinite or NaN.
+        """
+        names = self.get_model_names(names)
+        self.model_zero_grad(names)
+        self.detect_anomaly(loss_b)
+        loss_b.backward(retain_graph=True)
+        learned = [parameter for name in names for parameter in self._models[name].parameters()]
+        of_b = [None if parameter.grad is None else parameter.grad.clone() for parameter in learned]
+        self.model_zero_grad(names)
+        self.model_backward(loss_a)
+        for parameter, g_b in zip(learned, of_b, strict=True):
+            if parameter.grad is not None and g_b is not None:
+                parameter.grad = project(parameter.grad, g_b, lambda_)
         self.model_update(names)
 
     # -- loop ---------------------------------------------------------------------------------------------

@@ -1,20 +1,56 @@
-"""Trainers on labelled images, and on labelled and unlabelled ones."""
+"""Trainers on labelled images, and on labelled and unlabelled ones.
+
+Upstream's module has everything in one place and hides nothing, so other people's code imports from here what it uses
+itself: those names are here too.
+"""
 
 from __future__ import annotations
 
+import datetime
 import logging
+import os.path as osp
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
 
+from dassl.data import DataManager
 from dassl.data.loader import set_loader_epoch
 from dassl.engine.base import TrainerBase
 from dassl.engine.simple import SimpleNet, SimpleTrainer
-from dassl.utils import AverageMeter, MetricMeter, SettingError, check_availability, format_eta
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (
+    AverageMeter,
+    MetricMeter,
+    SettingError,
+    check_availability,
+    count_num_param,
+    format_eta,
+    load_checkpoint,
+    load_pretrained_weights,
+    mkdir_if_missing,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
+)
 
 log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """``SummaryWriter``, once somebody asks for it: TensorBoard is slow to import, and need not be installed."""
+    if name != "SummaryWriter":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter
 
 
 class _EpochLoop(SimpleTrainer):
@@ -118,4 +154,11 @@ def endless(loader: Iterable[Any]) -> Iterator[Any]:
         yield from loader
 
 
-__all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "set_loader_epoch"]
+# Upstream's module has no such list: ``import *`` gives all of these
+__all__ = [
+    "AverageMeter", "DataManager", "MetricMeter", "OrderedDict", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX",
+    "TrainerXU", "build_backbone", "build_evaluator", "build_head", "build_lr_scheduler", "build_optimizer",
+    "count_num_param", "datetime", "load_checkpoint", "load_pretrained_weights", "mkdir_if_missing", "nn", "np", "osp",
+    "resume_from_checkpoint", "save_checkpoint", "set_loader_epoch", "time", "tolist_if_not", "torch", "tqdm",
+    "SummaryWriter",  # noqa: F822  (by __getattr__)
+]  # fmt: skip

@@ -47,6 +47,10 @@ class EpochSchedule:
         """Plain values only."""
         return {"last_epoch": self.last_epoch, "start": self.start, "base_lrs": list(self.base_lrs)}
 
+    def understands(self, state: Any) -> bool:
+        """Whether ``state`` is of this kind: upstream's has other keys."""
+        return isinstance(state, dict) and set(state) >= set(self.state_dict())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last_epoch, self.start, self.base_lrs = int(state["last_epoch"]), int(state["start"]), list(state["base_lrs"])
         self._apply()
@@ -95,6 +99,10 @@ class _WarmupScheduler:
         """Plain values and the successor's state (upstream pickles the successor itself, optimizer and all)."""
         state = {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs), "last_lr": list(self._last_lr)}
         return state | {"successor": self.successor.state_dict()}
+
+    def understands(self, state: Any) -> bool:
+        """Whether ``state`` is of this kind: upstream's has other keys, and for a successor the object itself."""
+        return isinstance(state, dict) and set(state) >= set(self.state_dict()) and isinstance(state["successor"], dict)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.successor.load_state_dict(state["successor"])

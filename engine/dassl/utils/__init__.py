@@ -1,6 +1,24 @@
 """Logging, files, checkpoints, meters, registries."""
 
-from dassl.utils.errors import MissingFileError, NotFiniteError, SettingError, UnknownNameError, UserError, nearest
+from dassl.utils.checkpoints import (
+    last_checkpoint,
+    load_checkpoint,
+    load_pretrained_weights,
+    restore,
+    resume_from_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
+from dassl.utils.errors import (
+    MisfitError,
+    MissingFileError,
+    NotFiniteError,
+    SettingError,
+    UnknownNameError,
+    UserError,
+    nearest,
+)
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, build_from
@@ -24,17 +42,9 @@ from dassl.utils.torchtools import (
     adjust_learning_rate,
     count_num_param,
     init_network_weights,
-    last_checkpoint,
-    load_checkpoint,
-    load_pretrained_weights,
     open_all_layers,
     open_specified_layers,
-    restore,
-    resume_from_checkpoint,
-    rng_state,
-    save_checkpoint,
     set_bn_to_eval,
-    set_rng_state,
     transfer_weights,
 )
 
@@ -42,6 +52,7 @@ __all__ = [
     "AverageMeter",
     "Logger",
     "MetricMeter",
+    "MisfitError",
     "MissingFileError",
     "NotFiniteError",
     "Registry",

@@ -27,6 +27,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that is not there."""
 
 
+class MisfitError(UserError, RuntimeError):
+    """Weights of another model than the one they were to be loaded into."""
+
+
 class NotFiniteError(UserError, FloatingPointError):
     """A loss that is infinite or NaN."""
 

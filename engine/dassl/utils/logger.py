@@ -20,7 +20,7 @@ class Logger:
     """
 
     def __init__(self, fpath: str | None = None, stream: TextIO | None = None) -> None:
-        self.console = stream or sys.stdout
+        self.console, self.path = stream or sys.stdout, fpath
         self.file: TextIO | None = None
         if fpath is not None:
             mkdir_if_missing(os.path.dirname(fpath) or ".")
@@ -76,6 +76,8 @@ class _Unconfigured(logging.StreamHandler):
             super().emit(record)
 
 
+ENDS = {"Finish training", "Finished training"}  # what upstream's trainers, now and before, log when they are through
+
 logging.getLogger("dassl").addHandler(_Unconfigured())
 logging.getLogger("dassl").setLevel(logging.INFO)
 
@@ -83,8 +85,11 @@ logging.getLogger("dassl").setLevel(logging.INFO)
 def setup_logger(output: str | None = None) -> None:
     """Send standard output and the logging module's messages to ``output`` as well.
 
+    Programs that collect results read ``log.txt`` alone. So the log of a training that came to its end keeps this name,
+    and a later one is called by its time; any other is put aside under its time for the new one.
+
     Args:
-        output: a folder (gets ``log.txt``; an older one is kept under its time) or a file ending in .txt or .log.
+        output: a folder (gets ``log.txt``) or a file ending in .txt or .log.
     """
     root = logging.getLogger()
     if not any(isinstance(handler, _Stdout) for handler in root.handlers):
@@ -95,5 +100,15 @@ def setup_logger(output: str | None = None) -> None:
         return
     fpath = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
     if os.path.exists(fpath):
-        os.replace(fpath, fpath + time.strftime("-%Y-%m-%d-%H-%M-%S"))
+        dated = fpath + time.strftime("-%Y-%m-%d-%H-%M-%S")
+        if _is_finished(fpath):
+            fpath = dated
+        else:
+            os.replace(fpath, dated)
     sys.stdout = Logger(fpath)
+
+
+def _is_finished(fpath: str) -> bool:
+    """Whether a log is that of a training that came to its end."""
+    with open(fpath, encoding="utf-8", errors="replace") as file:
+        return any(line.strip() in ENDS for line in file)

@@ -1,0 +1,5 @@
+"""Where upstream keeps its RAdam; PyTorch has one now."""
+
+from torch.optim import RAdam
+
+__all__ = ["RAdam"]
