@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from own_dassl import require_own_dassl
+from runs.own_dassl import require_own_dassl
 
 require_own_dassl()
 from dassl.utils import UserError, atomic, write_json  # noqa: E402

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from own_dassl import require_own_dassl
 from runs.arguments import add_run_arguments
+from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status

@@ -5,8 +5,8 @@
         --config-file configs/trainers/BiomedDPT/base_to_novel/btmri.yaml \\
         --output-dir output/mine DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
 
-With ``--task base2new`` or ``--task few_shot`` and ``--output-root`` the run's folder follows from its settings, what
-is done already is skipped, and base2new trains on the base classes and tests on base and new ones in one process.
+With ``--task base2new`` or ``--task few_shot`` and ``--output-root`` the run's folder follows from its settings, what is
+done already is skipped, and base2new trains on the base classes and tests on base and new ones in one process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from yacs.config import CfgNode
-
-from own_dassl import require_own_dassl
+from runs.own_dassl import require_own_dassl
 from runs.tasks import TASKS
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from own_dassl import require_own_dassl
+from runs.own_dassl import require_own_dassl
 from tests.conftest import REPO
 
 CALLS = {

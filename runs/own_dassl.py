@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-ENGINE = Path(__file__).resolve().parent / "engine"
+ENGINE = Path(__file__).resolve().parents[1] / "engine"
 MARK = Path("utils") / "errors.py"  # no other dassl has it
 
 
