@@ -31,6 +31,11 @@ class DatasetFacts:
     classnames: tuple[str, ...]
 
 
+def spelled(name: str) -> str:
+    """A class name (or other words) as prompts write it and as its word-pieces are counted: spaces for underscores."""
+    return name.replace("_", " ")
+
+
 def facts_of(dataset: Any, name: str) -> DatasetFacts:
     """The facts of a built dataset; what a plain Dassl dataset does not say is empty."""
     said = {field: getattr(dataset, field, "") for field in ("key", "modality", "organ", "template")}
