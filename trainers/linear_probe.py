@@ -18,13 +18,11 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from trainers.feature_trainer import FeatureTrainer, Fitted, count_correct
-from trainers.prompt_learner import check_choice
 
 log = logging.getLogger(__name__)
 
 COARSE = (6.0, 4.0, 2.0, 0.0, -2.0, -4.0, -6.0)  # log10 of the first values of C, in the published order
 MAX_ITER = 1000
-FIT_PRECISIONS = {"fp64": np.float64, "fp32": np.float32}
 
 
 def search_c(score: Callable[[float], float], num_step: int) -> float:
@@ -51,7 +49,7 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, log_c: float) -> tupl
     """Weights (C, D) and biases (C,) of scikit-learn's L2-regularised logistic regression.
 
     Args:
-        features: (N, D); scikit-learn computes in their precision, float64 or float32.
+        features: (N, D) float64.
         labels: (N,), every class occurs.
         log_c: log10 of the inverse regularisation strength.
     """
@@ -72,13 +70,12 @@ class LinearProbe(FeatureTrainer):
 
     The protocol of CoOp's linear probe (section 4.1 of that paper; supplementary material of Radford et al.), on the
     training images under the test transform. The published runs fit to one augmented view of each, cropped to half of
-    the image at the least; crops as small as those of this project's training transform tell a single fit little. Their
-    fit is in float32, where lbfgs stops at other weights when C is large: FIT_PREC fp32.
+    the image at the least; crops as small as those of this project's training transform tell a single fit little. The fit
+    is in float64, which scikit-learn before 1.9 made of any features; from 1.9 on it keeps the float32 of the released code.
     """
 
     section = "LINEARPROBE"
     least = {**FeatureTrainer.least, "NUM_STEP": 0, "C": 1e-9}
-    released = {"FIT_PREC": "fp32"}
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -88,7 +85,6 @@ class LinearProbe(FeatureTrainer):
                 "SEARCH": True,  # choose C on validation
                 "NUM_STEP": 8,  # of the binary search
                 "C": 1.0,  # without SEARCH
-                "FIT_PREC": "fp64",  # of the logistic regression; or fp32
                 "PREC": "fp32",  # of the image tower: fp32, amp, bf16
             }
         )
@@ -96,12 +92,7 @@ class LinearProbe(FeatureTrainer):
     @classmethod
     def variant(cls, cfg: CfgNode) -> str:
         own = cfg.TRAINER[cls.section]
-        name = f"views{own.AUGMENT_EPOCH}_" + (f"step{own.NUM_STEP}" if own.SEARCH else f"C{own.C}")
-        return name if own.FIT_PREC == "fp64" else f"{name}_fit{own.FIT_PREC}"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_choice(f"TRAINER.{self.section}.FIT_PREC", cfg.TRAINER[self.section].FIT_PREC, tuple(FIT_PRECISIONS))
+        return f"views{own.AUGMENT_EPOCH}_" + (f"step{own.NUM_STEP}" if own.SEARCH else f"C{own.C}")
 
     def build_learner(self, classnames: Sequence[str]) -> Fitted:
         count = len(classnames)
@@ -112,8 +103,7 @@ class LinearProbe(FeatureTrainer):
 
     def fit(self) -> None:
         features, labels = (part.cpu().numpy() for part in self.normalised(self.training_sets()))
-        precision = FIT_PRECISIONS[self.own.FIT_PREC]
-        fitted = cache(lambda log_c: fit_logistic(features.astype(precision), labels, log_c))
+        fitted = cache(lambda log_c: fit_logistic(features.astype(np.float64), labels, log_c))
         log_c = self._search(fitted) if self.own.SEARCH else math.log10(self.own.C)
         weight, bias = fitted(log_c)
         self.prompt_learner.fill(weight=weight, bias=bias)
