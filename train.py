@@ -88,10 +88,8 @@ def start(args: argparse.Namespace) -> None:
         return
     if bool(args.task) != bool(args.output_root):
         raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
-    if (args.shots or args.seeds) and not args.task:
-        raise UserError("--shots and --seeds need --task (a single run takes --seed and DATASET.NUM_SHOTS)")
-    if args.seeds_together and not args.task:
-        raise UserError("--seeds-together needs --task and --seeds")
+    if (args.shots or args.seeds or args.seeds_together) and not args.task:
+        raise UserError("--shots, --seeds and --seeds-together need --task (a run takes --seed and DATASET.NUM_SHOTS)")
     if args.eval_only and not (args.model_dir or args.task):
         raise UserError("--eval-only needs --model-dir, the folder of the trained run")
     cfg, testing = setup_cfg(args), {"eval_only": args.eval_only, "model_dir": args.model_dir, "load_epoch": args.load_epoch}

@@ -14,6 +14,7 @@ from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError, write_json
+from datasets.facts import spelled
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def make_split(images: Path, classnames: Sequence[str], seed: int) -> Split:
     if unknown:
         have = ", ".join(p.name for p in folders.values())
         raise UserError(f'{images} has no folder for the class "{unknown[0]}" (folders there: {have})')
-    names = list(classnames) or [path.name.replace("_", " ") for path in folders.values()]
+    names = list(classnames) or [spelled(path.name) for path in folders.values()]
     split: Split = {part: [] for part in PARTS}
     for label, name in enumerate(names):
         folder = folders[_plain(name)]

@@ -215,18 +215,22 @@ def test_gda_scores_are_log_densities_of_gaussians() -> None:
         np.testing.assert_allclose(ours[i], densities / densities.sum(), rtol=1e-9)
 
 
-def test_gda_takes_the_first_of_the_best_blends_on_validation(tiny_biomedclip, btmri_root, tmp_path) -> None:
-    trainer = quick("GDA", tiny_biomedclip, btmri_root, tmp_path)
+@pytest.mark.parametrize("scale", [0.0, 100.0])
+def test_gda_takes_the_first_of_the_best_blends_on_validation(scale: float, tiny_biomedclip, btmri_root, tmp_path) -> None:
+    trainer = quick("GDA", tiny_biomedclip, btmri_root, tmp_path, SCALE=scale)
     trainer.train()
     learner, best = trainer.prompt_learner, (-1, 0.0)
+    s = scale or trainer.backbone.model.logit_scale.exp()
     new, labels = trainer.normalised([trainer.store.images("val")])
     for alpha in (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0):
         right = 0
         for v, label in zip(new, labels, strict=True):
-            logits = trainer.logit_scale * trainer.fixed_features @ v + alpha * (learner.weight @ v + learner.bias)
+            logits = s * trainer.fixed_features @ v + alpha * (learner.weight @ v + learner.bias)
             right += int(logits.argmax()) == int(label)
         best = max(best, (right, alpha), key=lambda pair: pair[0])
     assert learner.alpha.item() == pytest.approx(best[1])
+    want = [s * trainer.fixed_features @ v + best[1] * (learner.weight @ v + learner.bias) for v in new]
+    torch.testing.assert_close(trainer.scores(new), torch.stack(want), rtol=1e-5, atol=1e-4)
 
 
 def test_gda_leaves_the_word_to_zero_shot_where_nothing_varies(tiny_biomedclip, btmri_root, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class VLTrainer(FrozenTowers):
     uses_optimizer: bool = True  # whether OPTIM.*, TRAIN.* and DATALOADER.TRAIN_X.* decide what is learned
     writes_visual_prompts: bool = False
     text_sees_image: bool = False  # whether the class features differ from image to image
+    released: Mapping[str, Any] = {}  # what the method's own released code has where the default here is another
 
     # -- configuration ------------------------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class VLTrainer(FrozenTowers):
         for key in ("TEXT_DROPOUT", "NAME_LEN"):
             if key in published and own[key] != published[key]:
                 said.append(f"{key} {own[key]} (published: {published[key]})")
+        said += [f"{key} {own[key]} (released code: {value})" for key, value in cls.released.items() if own[key] != value]
         if cfg.FEATURES.VIEWS and cls.frozen_images:
             said.append(f"FEATURES.VIEWS {cfg.FEATURES.VIEWS}: epochs go round this many views of each image")
         if cfg.MODEL.BACKBONE.TF32:

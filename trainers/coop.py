@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from backbones import TokenBatch
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import VLTrainer, unit
 from trainers.prompt_learner import PromptLearner, fill
+
+log = logging.getLogger(__name__)
 
 
 @TRAINER_REGISTRY.register()
@@ -42,9 +45,34 @@ class CoOp(VLTrainer):
         name = f"nctx{own.N_CTX}_csc{own.CSC}_ctp{own.CLASS_TOKEN_POSITION}"
         return name + "".join(f"_{short}{own[key]}" for key, short in cls.told_apart if own[key] != published[key])
 
+    @classmethod
+    def departures(cls, cfg: CfgNode) -> list[str]:
+        own, said = cfg.TRAINER[cls.section], super().departures(cfg)
+        if own.get("CSC", False) and own.CTX_INIT:
+            said.append("CSC True with CTX_INIT: a context per class from the same words (published: CSC is ignored there)")
+        return said
+
+    @property
+    def n_ctx(self) -> int:
+        """M."""
+        return self.own.N_CTX
+
+    def words(self) -> str:
+        """What the context starts from: CTX_INIT, or nothing for a start at random.
+
+        MaPLe and PromptSRC start a context of more than CTX_INIT_MAX tokens at random, as released.
+        """
+        longest = self.own.get("CTX_INIT_MAX", self.n_ctx)
+        return self.own.CTX_INIT if self.n_ctx <= longest else ""
+
     def template(self) -> str:
-        """CTX_INIT in front of the class name, or placeholders for a context drawn at random."""
-        return (self.own.CTX_INIT or " ".join(["X"] * self.own.N_CTX)) + " {}."
+        """The words in front of the class name, or placeholders for a context drawn at random."""
+        if self.own.CTX_INIT and not self.words():
+            log.warning(
+                "%d context tokens are more than CTX_INIT_MAX %d: they start at random, not from CTX_INIT (as released)",
+                *(self.n_ctx, self.own.CTX_INIT_MAX),
+            )
+        return (self.words() or " ".join(["X"] * self.n_ctx)) + " {}."
 
     def build_learner(self, classnames: Sequence[str]) -> PromptLearner:
         own = self.own
@@ -53,8 +81,8 @@ class CoOp(VLTrainer):
             self.backbone,
             prompts,
             classnames,
-            n_ctx=own.N_CTX,
-            ctx_init=own.CTX_INIT,
+            n_ctx=self.n_ctx,
+            ctx_init=self.words(),
             csc=own.CSC,
             position=own.CLASS_TOKEN_POSITION,
             name_len=own.NAME_LEN,

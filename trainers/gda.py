@@ -56,10 +56,13 @@ class GDA(FeatureTrainer):
     """``s v F^T + alpha (v W^T + b)``: class means and a shared covariance, no gradient step (section 3).
 
     alpha is the first of the best on validation in ascending order, as published. Each of AUGMENT_EPOCH views counts
-    as an image of its own.
+    as an image of its own. The released code was written for CLIP, and has its s = 100 as a number: SCALE 100 blends in
+    the same proportion on backbones of another scale (BiomedCLIP's is 85.23).
     """
 
     section = "GDA"
+    least = {**FeatureTrainer.least, "SCALE": 0}
+    released = {"SCALE": 100.0}
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -68,6 +71,7 @@ class GDA(FeatureTrainer):
                 "AUGMENT_EPOCH": 10,  # views of every training image; 0: the image under the test transform
                 "SEARCH": True,  # choose alpha on validation
                 "ALPHA": 0.1,  # without SEARCH
+                "SCALE": 0.0,  # s of the zero-shot logits; 0: the backbone's exp(logit_scale)
                 "PREC": "fp32",  # of the image tower: fp32, amp, bf16
             }
         )
@@ -75,7 +79,8 @@ class GDA(FeatureTrainer):
     @classmethod
     def variant(cls, cfg: CfgNode) -> str:
         own = cfg.TRAINER[cls.section]
-        return f"views{own.AUGMENT_EPOCH}" + ("" if own.SEARCH else f"_alpha{own.ALPHA}")
+        scale = f"_scale{own.SCALE:g}" if own.SCALE else ""
+        return f"views{own.AUGMENT_EPOCH}" + ("" if own.SEARCH else f"_alpha{own.ALPHA}") + scale
 
     def build_learner(self, classnames: Sequence[str]) -> Fitted:
         count = len(classnames)
@@ -85,6 +90,9 @@ class GDA(FeatureTrainer):
     def gaussian(self, features: Tensor) -> Tensor:
         """Unit features (B, D) -> logits (B, C) of the Gaussian classifier alone."""
         return F.linear(features, self.prompt_learner.weight, self.prompt_learner.bias)
+
+    def zero_shot(self, features: Tensor) -> Tensor:
+        return (self.own.SCALE or self.logit_scale) * features @ self.text_features().T
 
     def scores(self, features: Tensor) -> Tensor:
         return self.zero_shot(features) + self.prompt_learner.alpha * self.gaussian(features)

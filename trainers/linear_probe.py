@@ -70,7 +70,8 @@ class LinearProbe(FeatureTrainer):
 
     The protocol of CoOp's linear probe (section 4.1 of that paper; supplementary material of Radford et al.), on the
     training images under the test transform. The published runs fit to one augmented view of each, cropped to half of
-    the image at the least; crops as small as those of this project's training transform tell a single fit little.
+    the image at the least; crops as small as those of this project's training transform tell a single fit little. The fit
+    is in float64, which scikit-learn before 1.9 made of any features; from 1.9 on it keeps the float32 of the released code.
     """
 
     section = "LINEARPROBE"

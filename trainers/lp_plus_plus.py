@@ -17,14 +17,15 @@ from trainers.prompt_learner import check_choice
 log = logging.getLogger(__name__)
 
 SELECT = ("best_val", "last")
+INIT_PRECISIONS = ("fp32", "fp16")
 ALPHA_INIT = 250.0  # 1 / lambda of alpha's initial value in the released code
 
 
-def initial(features: Tensor, labels: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
+def initial(features: Tensor, labels: Tensor, products: Tensor, half: bool = False) -> tuple[Tensor, Tensor]:
     """Approximate minima of the loss's two parts (section 3.4): weights (C, D) and multipliers alpha (C,).
 
-    ``w_k`` is the sum of class k's features. alpha is the same for all classes: 250 times the mean over classes of a
-    class's mean product with its own text feature.
+    ``w_k`` is the sum of class k's features; ``half`` rounds features and sum to float16, as released. alpha is the same
+    for all classes: 250 times the mean over classes of a class's mean product with its own text feature.
 
     Args:
         features: (N, D) unit features.
@@ -33,11 +34,13 @@ def initial(features: Tensor, labels: Tensor, products: Tensor) -> tuple[Tensor,
     """
     one_hot = F.one_hot(labels, products.shape[1]).to(features)
     own_products = (one_hot * products).sum(dim=0) / one_hot.sum(dim=0)
-    return one_hot.T @ features, (ALPHA_INIT * own_products.mean()).repeat(products.shape[1])
+    # summed in float32, as a GPU does inside a float16 product: the same on every device
+    sums = (one_hot.T @ features.half().to(features)).half().to(features) if half else one_hot.T @ features
+    return sums, (ALPHA_INIT * own_products.mean()).repeat(products.shape[1])
 
 
 def step_sizes(features: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse Lipschitz constants of the two blocks of gradients (section 3.3): of w and of alpha, scalars.
+    """Step sizes of w and of alpha, scalars, for the two blocks of gradients (section 3.3).
 
     ``4 N / lambda_max(v^T v)`` and ``N / (4 max_k sum_i (v_i . F_k)^2)``, the constants of the released code.
     """
@@ -54,6 +57,7 @@ def descend(
     iterations: int,
     momentum: float,
     alpha_every: int,
+    half_init: bool = False,
     visit: Callable[[Tensor, Tensor], None],
 ) -> tuple[Tensor, Tensor]:
     """Full-batch block coordinate descent on ``CE(v_i . (w_k + alpha_k F_k))``; returns w (C, D) and alpha (C,).
@@ -65,10 +69,11 @@ def descend(
         features: (N, D) unit features.
         labels: (N,).
         text: (C, D) unit features F.
+        half_init: the initial w is rounded to float16 (:func:`initial`).
         visit: called with w and alpha after each iteration.
     """
     products = features @ text.T
-    weight, alpha = initial(features, labels, products)
+    weight, alpha = initial(features, labels, products, half_init)
     weight_step, alpha_step = step_sizes(features, products)
     one_hot, velocity = F.one_hot(labels, len(text)).to(features), torch.zeros_like(weight)
     for iteration in range(1, iterations + 1):
@@ -88,12 +93,14 @@ class LPPlusPlus(FeatureTrainer):
 
     As in the paper there is no bias, and a step of alpha takes the gradient where it stands (the released code adds a
     bias, and up the gradients of alpha from the first iteration on). SELECT best_val keeps the iteration with most
-    validation images right, the last of equals, as released. The fit is to the images under the test transform, for
+    validation images right, the last of equals, as released. INIT_PREC fp16 starts from class sums rounded to float16, as
+    the released code's are. The fit is to the images under the test transform, for
     the reason that :class:`trainers.linear_probe.LinearProbe` gives.
     """
 
     section = "LPPLUSPLUS"
     least = {**FeatureTrainer.least, "ITERATIONS": 1, "ALPHA_EVERY": 1}
+    released = {"INIT_PREC": "fp16"}
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -104,6 +111,7 @@ class LPPlusPlus(FeatureTrainer):
                 "MOMENTUM": 0.9,  # of w; 0: the paper's steps
                 "ALPHA_EVERY": 10,  # iterations to one step of alpha
                 "SELECT": "best_val",  # or "last"
+                "INIT_PREC": "fp32",  # of the class sums from which w starts; or fp16
                 "PREC": "fp32",  # of the image tower: fp32, amp, bf16
             }
         )
@@ -111,11 +119,13 @@ class LPPlusPlus(FeatureTrainer):
     @classmethod
     def variant(cls, cfg: CfgNode) -> str:
         own = cfg.TRAINER[cls.section]
-        return f"views{own.AUGMENT_EPOCH}_it{own.ITERATIONS}_mom{own.MOMENTUM}_{own.SELECT}"
+        name = f"views{own.AUGMENT_EPOCH}_it{own.ITERATIONS}_mom{own.MOMENTUM}_{own.SELECT}"
+        return name if own.INIT_PREC == "fp32" else f"{name}_init{own.INIT_PREC}"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        check_choice(f"TRAINER.{self.section}.SELECT", cfg.TRAINER[self.section].SELECT, SELECT)
+        for key, choices in (("SELECT", SELECT), ("INIT_PREC", INIT_PRECISIONS)):
+            check_choice(f"TRAINER.{self.section}.{key}", cfg.TRAINER[self.section][key], choices)
 
     def build_learner(self, classnames: Sequence[str]) -> Fitted:
         count = len(classnames)
@@ -150,6 +160,7 @@ class LPPlusPlus(FeatureTrainer):
             iterations=own.ITERATIONS,
             momentum=own.MOMENTUM,
             alpha_every=own.ALPHA_EVERY,
+            half_init=own.INIT_PREC == "fp16",
             visit=visit,
         )
         if best is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from backbones import TokenBatch, VisionLanguageBackbone
 from dassl.utils import UserError, nearest
+from datasets.facts import spelled
 
 POSITIONS = ("end", "middle", "front")
 NAME_LENS = ("published", "exact")
@@ -18,7 +19,8 @@ INIT_STD = 0.02
 class PromptLearner(nn.Module):
     """M context vectors that take the places of tokens 1..M of each class's template prompt.
 
-    ``ctx`` is the only parameter: (M, W), or (C, M, W) with one context per class (CSC).
+    ``ctx`` is the only parameter: (M, W), or (C, M, W) with one context per class (CSC). At random each class draws its
+    own start; from words all start alike (the released CoOp has no CSC there).
 
     Args:
         backbone: frozen; gives tokens and word embeddings.
@@ -50,25 +52,25 @@ class PromptLearner(nn.Module):
         check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
         check_choice("NAME_LEN", name_len, NAME_LENS)
         self.n_ctx, self.position = n_ctx, position
-        self.name_lens = [backbone.name_token_len(name, name_len) for name in classnames]
+        self.name_lens = [backbone.name_token_len(spelled(name), name_len) for name in classnames]
         self.tokens = backbone.tokenize(prompts).to(backbone.device)
         shortest = int(self.tokens.mask.sum(dim=1).min())
         if n_ctx < 1 or shortest < n_ctx + 2:
             raise UserError(f"N_CTX is {n_ctx}, but the shortest prompt has only {shortest - 2} tokens to replace")
         with torch.no_grad():
             self.register_buffer("embeddings", backbone.embed_tokens(self.tokens), persistent=False)
-            ctx = self._initial(backbone, ctx_init)
-        self.ctx = nn.Parameter(ctx.expand(len(prompts), -1, -1).clone() if csc else ctx)
+            self.ctx = nn.Parameter(self._initial(backbone, ctx_init, (len(prompts),) if csc else ()))
 
-    def _initial(self, backbone: VisionLanguageBackbone, ctx_init: str) -> Tensor:
+    def _initial(self, backbone: VisionLanguageBackbone, ctx_init: str, classes: tuple[int, ...]) -> Tensor:
+        """The start of ``ctx``; ``classes`` is (C,) for one context per class, else empty."""
         if not ctx_init:
-            drawn = torch.empty(self.n_ctx, backbone.text_width)
+            drawn = torch.empty(*classes, self.n_ctx, backbone.text_width)
             return nn.init.normal_(drawn, std=INIT_STD).to(backbone.device)
-        words = backbone.tokenize([ctx_init.replace("_", " ")]).to(backbone.device)
+        words = backbone.tokenize([spelled(ctx_init)]).to(backbone.device)
         pieces = int(words.mask.sum()) - 2
         if pieces < self.n_ctx:
             raise UserError(f'N_CTX is {self.n_ctx}, but CTX_INIT "{ctx_init}" has only {pieces} tokens')
-        return backbone.embed_tokens(words)[0, 1 : 1 + self.n_ctx].clone()
+        return backbone.embed_tokens(words)[0, 1 : 1 + self.n_ctx].expand(*classes, -1, -1).clone()
 
     def forward(self, ctx: Tensor | None = None) -> Tensor:
         """(C, L, W) prompt embeddings with the context in place.
@@ -95,8 +97,8 @@ class PromptLearner(nn.Module):
 
 
 def fill(template: str, classnames: Sequence[str]) -> list[str]:
-    """The template with each class name in its ``{}``, underscores read as spaces."""
-    return [template.format(name.replace("_", " ")) for name in classnames]
+    """The template with each class name in its ``{}``, as prompts spell it."""
+    return [template.format(spelled(name)) for name in classnames]
 
 
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:

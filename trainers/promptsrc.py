@@ -90,6 +90,7 @@ class PromptSRC(VisualPromptTrainer, CoOp):
     section = "PROMPTSRC"
     counts = ("N_CTX_VISION", "PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT", "N_PROMPTS")
     choices = {"PROMPTS": SOURCES}
+    released = {"CTX_INIT_MAX": 4}
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -98,6 +99,7 @@ class PromptSRC(VisualPromptTrainer, CoOp):
                 "N_CTX_VISION": 4,  # P
                 "N_CTX_TEXT": 4,  # M
                 "CTX_INIT": "a photo of a",  # words to start from
+                "CTX_INIT_MAX": 4,  # the largest M that starts from them; a longer context starts at random
                 "PREC": "fp32",  # fp32, amp, bf16
                 "PROMPT_DEPTH_VISION": 9,  # blocks with visual prompts of their own
                 "PROMPT_DEPTH_TEXT": 9,  # J
@@ -116,7 +118,8 @@ class PromptSRC(VisualPromptTrainer, CoOp):
         own = cfg.TRAINER[cls.section]
         depths = f"depth{own.PROMPT_DEPTH_TEXT}+{own.PROMPT_DEPTH_VISION}"
         name = f"nctx{own.N_CTX_TEXT}+{own.N_CTX_VISION}_{depths}_gpa{own.GPA_MEAN:g}+{own.GPA_STD:g}"
-        return name if own.PROMPTS == "ensemble" else f"{name}_{own.PROMPTS}"
+        name = name if own.PROMPTS == "ensemble" else f"{name}_{own.PROMPTS}"
+        return name if own.CTX_INIT_MAX == 4 else f"{name}_initmax{own.CTX_INIT_MAX}"
 
     @classmethod
     def departures(cls, cfg: CfgNode) -> list[str]:
@@ -131,8 +134,9 @@ class PromptSRC(VisualPromptTrainer, CoOp):
         if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
             raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}, must be positive")
 
-    def template(self) -> str:
-        return (self.own.CTX_INIT or " ".join(["X"] * self.own.N_CTX_TEXT)) + " {}."
+    @property
+    def n_ctx(self) -> int:
+        return self.own.N_CTX_TEXT
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
         """t' (C, D): the mean of each class's encoded sentences, then normalised (not each sentence, as published)."""
@@ -149,8 +153,8 @@ class PromptSRC(VisualPromptTrainer, CoOp):
             backbone,
             fill(self.template(), classnames),
             classnames,
-            n_ctx=own.N_CTX_TEXT,
-            ctx_init=own.CTX_INIT,
+            n_ctx=self.n_ctx,
+            ctx_init=self.words(),
             visual=VisualPromptLearner(backbone.visual_width, own.N_CTX_VISION, visual_depth, "insert"),
             depth=self.within("PROMPT_DEPTH_TEXT", len(backbone.text_layers)),
         )

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
-from datasets.facts import DatasetFacts, facts_without_images
+from datasets.facts import DatasetFacts, facts_without_images, spelled
 from datasets.prompts import rules
 
 FOLDER = Path(__file__).parent
@@ -52,7 +52,7 @@ def _from_yaml(path: Path) -> DatasetFacts:
         return facts_for(published[own["NAME"]])
     folder = Path(own["FOLDER"] or "/nowhere").expanduser()
     names = own["CLASSNAMES"] or [
-        entry.name.replace("_", " ")
+        spelled(entry.name)
         for entry in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if entry.is_dir() and not entry.name.startswith(".")
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from datasets.facts import DatasetFacts
+from datasets.facts import DatasetFacts, spelled
 
 INSTRUCTION = (
     "Write 50 different single sentences of 12 to 30 words that describe what is visible in a {modality} image of the "
@@ -65,7 +65,7 @@ def whole_words(pattern: str, text: str) -> re.Match[str] | None:
 
 def names_class(text: str, classname: str) -> bool:
     """Whether the class name stands in the sentence as it is spelt, whatever the case."""
-    return whole_words(re.escape(classname.replace("_", " ")), text) is not None
+    return whole_words(re.escape(spelled(classname)), text) is not None
 
 
 def _modality_pattern(modality: str) -> str:
@@ -108,7 +108,7 @@ def longest_tokens(text: str) -> int:
 
 def content_words(text: str, classname: str, modality: str) -> frozenset[str]:
     """The lower-cased words of a sentence, without class name and modality."""
-    bare = text.lower().replace(classname.replace("_", " ").lower(), " ")
+    bare = text.lower().replace(spelled(classname).lower(), " ")
     bare = re.sub(rf"(?<![\w-])(?:{_modality_pattern(modality)})(?![\w-])", " ", bare, flags=re.IGNORECASE)
     return frozenset(re.findall(r"[^\W_]+", bare))
 
