@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from dassl.utils import UserError
+from runs.config import default_config
 from tests.conftest import write_dataset
 from tests.helpers import build, quick
-from trainers import lp_plus_plus
-from trainers.config import default_config, methods
+from trainers import lp_plus_plus, methods
 from trainers.prompt_learner import PromptLearner
 
 SPELLED = {"glioma_tumor": "glioma tumor", "left_lung_opacity": "left lung opacity"}
