@@ -51,11 +51,6 @@ class DatasetFacts:
     notes: tuple[str, ...] = ()
 
 
-def spelled(name: str) -> str:
-    """A class name (or other words) as prompts write it and as its word-pieces are counted: spaces for underscores."""
-    return name.replace("_", " ")
-
-
 def facts_of(dataset: Any, cfg: CfgNode) -> DatasetFacts:
     """The facts of a built dataset; a plain Dassl dataset need say nothing of itself.
 

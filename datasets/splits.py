@@ -14,7 +14,7 @@ from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError, write_json
-from datasets.facts import spelled
+from datasets.names import spelled
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from backbones import TokenBatch, VisionLanguageBackbone
 from dassl.utils import UserError, nearest
-from datasets.facts import spelled
+from datasets.names import spelled
 
 POSITIONS = ("end", "middle", "front")
 NAME_LENS = ("published", "exact")

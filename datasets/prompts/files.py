@@ -15,7 +15,8 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
-from datasets.facts import DatasetFacts, facts_without_images, spelled
+from datasets.facts import DatasetFacts, facts_without_images
+from datasets.names import spelled
 from datasets.prompts import rules
 
 FOLDER = Path(__file__).parent

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from datasets.facts import DatasetFacts, spelled
+from datasets.facts import DatasetFacts
+from datasets.names import spelled
 
 INSTRUCTION = (
     "Write 50 different single sentences of 12 to 30 words that describe what is visible in a {modality} image of the "
