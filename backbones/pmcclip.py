@@ -26,6 +26,7 @@ from torch import Tensor
 from backbones.hub import fetch, require_files
 from backbones.open_clip_tower import OpenClipBackbone
 from dassl.utils import UserError, load_checkpoint
+from dassl.utils.inert import unread
 
 HUB = "axiong/pmc_oa"  # a dataset repository
 BERT_HUB = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
@@ -116,6 +117,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         except Exception as error:  # safetensors raises a type of its own, written in Rust
             raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error
     loaded = load_checkpoint(str(path))
+    for _, pickled in unread(loaded):
+        raise UserError(f"{path} holds more than tensors: a pickled {pickled}")
     tensors = {"": loaded} if isinstance(loaded, Tensor) else loaded
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path} is not a mapping of names to tensors")
