@@ -2,7 +2,7 @@
 # The fast part of the tests on the lowest versions that requirements.txt claims: test_lowest.sh [pytest arguments]
 #   SKIP_LOWEST=1  leaves it out
 # Only what requirements.lowest names is installed, into .venv-lowest on top of .venv. torch and torchvision are .venv's: a
-# second one costs gigabytes (docs/DEPENDENCIES.md says what their lowest versions were run with).
+# second one costs gigabytes (CONTRIBUTING.md says when their lowest versions were run).
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 if [ "${SKIP_LOWEST:-0}" = 1 ]; then echo "SKIP_LOWEST: the lowest versions are left out"; exit 0; fi
 lowest=.venv-lowest stamp=.venv-lowest/.installed
@@ -30,5 +30,5 @@ wrong = [f"{name} {version(name)}, not {pin}" for name, pin in pins if version(n
 sys.exit(f"error: .venv-lowest has {'; '.join(wrong)}: remove it and run this again" if wrong else 0)
 PY
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-fast=(parts feature_methods departures deep_prompts)
-"$lowest/bin/python" -m pytest "${fast[@]/#/tests/test_}" "$@"
+fast=(parts feature_methods departures backbones export engine_data figures metrics prompt_generator)
+"$lowest/bin/python" -m pytest $(printf 'tests/test_%s.py ' "${fast[@]}") "$@"
