@@ -18,6 +18,7 @@ from benchmarks.units import build, config, need_data, repeated
 
 SIZES = (1024, 2048, 3072, 4096)
 LARGER = (*SIZES, 8192)  # a GPU
+SMALL = (256,)  # a quick run
 PRODUCTS = 7  # of each size, before each encoding
 BATCH = 100  # images, which the store encodes in parts
 
@@ -85,7 +86,7 @@ def rates(setting: Setting, precision: str = "fp32") -> dict[str, Any]:
                 trainer.encode(part)
 
     dtype = torch.float32 if precision in ("fp32", "tf32") else torch.bfloat16
-    sizes = SIZES[:1] if setting.quick else SIZES if trainer.device.type == "cpu" else LARGER
+    sizes = SMALL if setting.quick else SIZES if trainer.device.type == "cpu" else LARGER
     products, seconds = [], []
     for _ in range(setting.repeats):  # in turns: a machine's speed drifts
         products.append(product_rate(trainer.device, sizes, PRODUCTS, dtype))
