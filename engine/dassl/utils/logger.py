@@ -94,7 +94,7 @@ def setup_logger(output: str | None = None) -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, _Stdout) for handler in root.handlers):
         root.addHandler(_Stdout())
-    for name in ("dassl", "trainers", "backbones", "datasets", "features", "analysis"):
+    for name in ("dassl", "runs", "trainers", "backbones", "datasets", "features", "analysis", "explain"):
         logging.getLogger(name).setLevel(logging.INFO)
     if output is None:
         return
