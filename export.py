@@ -178,7 +178,7 @@ def export(trainer: VLTrainer, run: Path, folder: Path) -> float:
     if missing:
         raise UserError(f"exporting needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
-        raise UserError(f"exporting needs PyTorch 2.6 or newer, this is {torch.__version__}")
+        raise UserError(f"exporting needs PyTorch 2.11 or newer, this is {torch.__version__}")
     preprocessing(trainer)  # a run that cannot be exported is told first
     classifier, size = Classifier(trainer).eval(), trainer.backbone.image_size
     with atomic(folder / MODEL) as temporary:

@@ -38,7 +38,7 @@ def setting(tiny_biomedclip: Path, tmp_path: Path) -> Setting:
 
 
 def test_the_command_runs_on_a_cpu_and_says_so(tmp_path: Path) -> None:
-    done = script("run", str(tmp_path / "out"), "--device", "cpu", "--minutes", "5", "--tiny", "--only", "steps-eager",
+    done = script("run", str(tmp_path / "out"), "--device", "cpu", "--minutes", "8", "--tiny", "--only", "steps-eager",
                   "steps-graphs", "base2new-first", GPU_WHEELS=str(tmp_path / "none"), TMPDIR=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "no wheels in" in done.stderr
