@@ -156,19 +156,19 @@ def wheel(folder: Path, name: str = "onlyhere", version: str = "1.0", bulk: int 
     return path
 
 
-def test_an_environment_of_wheels_lies_on_top_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_an_environment_of_wheels_lies_on_top_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     wheel(tmp_path / "wheels")
     manifest = {"python": PYTHON, "expected": {"torch": "0.0"}, "packages": {"onlyhere": "1.0"}}
     (tmp_path / "wheels" / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     python = environment.python_for(tmp_path / "wheels")
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "expected here: torch 0.0; found: " in said and "installing 1 wheels" in said
     code = "import onlyhere, torch, timm, sys; print(onlyhere.VALUE, sys.prefix)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["7", str(Path(python).parents[1])]
-    assert environment.python_for(tmp_path / "wheels") == python and "installing" not in capsys.readouterr().err
+    assert environment.python_for(tmp_path / "wheels") == python and "installing" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("lacking", [[], ["timm"]])

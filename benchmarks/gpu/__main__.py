@@ -129,7 +129,7 @@ def keep(folder: Path, results: Results, scratch: Path) -> None:
 
 
 def joined(paths: Sequence[Path]) -> Results:
-    """Earlier runs as one: the machine of the last, each step of the last run that did it.
+    """Earlier runs as one: the machine of the last, each step of the run that tells most of it, of equals the last.
 
     Raises:
         MeasurementFailed: a file that cannot be read, or runs on different cards.
@@ -146,13 +146,14 @@ def joined(paths: Sequence[Path]) -> Results:
                 f"{path} is of {card or 'no GPU'}, the one before of {results['machine']['gpu']}: not one table"
             )
         before = results.get("steps", {})
-        newer = {
-            name: step
-            for name, step in steps.items()
-            if step["state"] == "done" or before.get(name, {"state": ""})["state"] != "done"
-        }
+        newer = {name: one for name, one in steps.items() if _tells(one) >= _tells(before.get(name))}
         results = more | {"steps": before | newer}
     return results | {"steps": {name: results["steps"][name] for name in PARTS if name in results["steps"]}}
+
+
+def _tells(step: Results | None) -> int:
+    """How much a step tells: a result most, a failure more than that there was no time."""
+    return -1 if step is None else ("left out", "failed", "done").index(step["state"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
