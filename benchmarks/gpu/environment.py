@@ -53,9 +53,8 @@ def python_for(wheels: Path) -> str:
     version = ".".join(map(str, sys.version_info[:2]))
     if version != manifest["python"]:
         if lacking:
-            raise CannotRun(
-                f"{sys.executable} is Python {version}, the wheels in {wheels} are for {manifest['python']}: {hint}"
-            )
+            wrong = f"the wheels in {wheels} are for Python {manifest['python']}, not {version}"
+            raise CannotRun(f"{sys.executable} lacks {', '.join(lacking)}, and {wrong}: {hint}")
         said(f"the wheels in {wheels} are for Python {manifest['python']}: {sys.executable} ({version}) is used as it is")
         return sys.executable
     for name, expected in manifest["expected"].items():

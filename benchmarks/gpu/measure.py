@@ -104,13 +104,14 @@ def profiles(setting: Setting) -> dict[str, Any]:
     need_data(setting, "btmri")
     run = setting.folder("runs") / "profile"
     trainer = build(config(setting, "BiomedDPT", "btmri", "base", run, FEATURES__ROOT=setting.folder("profile")))
+    trainer.store.ahead = 1  # the views of the epoch at hand are enough
     trainer.before_train()
     step = step_of(trainer)
-    size, count = trainer.backbone.image_size, trainer.encoder.batch_size
+    size, count = trainer.backbone.image_size, 2 if setting.quick else trainer.encoder.batch_size
     images = torch.randn(count, 3, size, size).to(trainer.device)
     found = {"step": _profile(step), "encode": _profile(lambda: trainer.encode(images)) | {"images": count}}
     trainer.close_writer()
-    return found | {"read": _reading(trainer)}
+    return found | {"read": _reading(trainer, 10 if setting.quick else READ)}
 
 
 def _profile(call: Callable[[], Any]) -> dict[str, Any]:
@@ -139,13 +140,13 @@ def _profile(call: Callable[[], Any]) -> dict[str, Any]:
     }
 
 
-def _reading(trainer: VLTrainer) -> dict[str, Any]:
+def _reading(trainer: VLTrainer, count: int) -> dict[str, Any]:
     """Images per second that are read, decoded and cropped as training does it, by processes at work."""
     dataset = trainer.dm.train_loader_x.dataset
-    wanted = [(index // len(dataset), index % len(dataset)) for index in range(READ)]
+    wanted = [(index // len(dataset), index % len(dataset)) for index in range(count)]
     rates: dict[str, float] = {}
     for workers in dict.fromkeys((0, min(8, os.cpu_count() or 1))):
-        loader = DataLoader(_Views(dataset, wanted * max(1, workers)), 32, num_workers=workers)
+        loader = DataLoader(_Views(dataset, wanted * max(1, workers)), min(32, count // 2), num_workers=workers)
         batches = iter(loader)
         next(batches)  # the processes have started
         started, images = time.perf_counter(), 0
