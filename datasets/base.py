@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError
 from datasets import splits
+from datasets.made_splits import make_split
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class BiomedDataset(DatasetBase):
             self.notes.append(
                 f"no {path.name}: split made from the class folders, 50/20/30 per class, seed {cfg.DATASET.SPLIT_SEED}"
             )
-            return splits.make_split(images, names, cfg.DATASET.SPLIT_SEED)
+            return make_split(images, names, cfg.DATASET.SPLIT_SEED)
         split = splits.read_split(path)
         names = {name for part in splits.PARTS for _, _, name in split[part]}
         absent = [name for name in self.published_classnames if name not in names]
