@@ -67,7 +67,7 @@ class BiomedDataset(DatasetBase):
         )
         super().__init__(train_x=train, val=val, test=test)
         for note in self.notes:
-            log.info("%s: %s", type(self).__name__, note)
+            log.info("%s: %s", self.title(cfg), note)
 
     @classmethod
     def words(cls, cfg: CfgNode) -> dict[str, str]:
@@ -86,6 +86,11 @@ class BiomedDataset(DatasetBase):
             "organ": own.ORGAN or cls.organ,
             "template": template,
         }
+
+    @classmethod
+    def title(cls, cfg: CfgNode) -> str:
+        """What results, tables and logs call the dataset."""
+        return cls.__name__
 
     @classmethod
     def own_template(cls, cfg: CfgNode) -> str:
