@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
 import train
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError
+from runs.config import configured
 from tests.conftest import REPO
 
 KINDS = {"bright": 210, "dark": 40, "grey": 120}
@@ -49,3 +53,23 @@ def run(config: Path, out: Path, *words: object, method: str = "CoOp", task: str
 def records(out: Path) -> list[dict[str, Any]]:
     """The results below a folder, in the order of their folders."""
     return [json.loads(path.read_text()) for path in sorted(out.rglob("results.json"))]
+
+
+def dataset(config: Path, **more: Any) -> Any:
+    """The dataset that a run with this file would train on, all of its images."""
+    cfg = configured("CoOp", files=[config], settings={f"DATASET.{key}": value for key, value in more.items()})
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+
+
+def parts(found: Any, field: str = "classname") -> dict[str, list[str]]:
+    """A field of every image, by part."""
+    return {part: [getattr(item, field) for item in items] for part, items in
+            (("train", found.train_x), ("val", found.val), ("test", found.test))}  # fmt: skip
+
+
+def refused(config: Path, **more: Any) -> str:
+    """The one line with which a dataset is refused."""
+    with pytest.raises(UserError) as caught:
+        dataset(config, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
