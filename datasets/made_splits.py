@@ -110,8 +110,11 @@ def _drawn(
     pool = [sample for sample in samples if sample.part == source and sample.key in classes]
     counts = Counter(sample.key for sample in pool)
     for key in classes:
+        if source and not counts[key]:
+            raise UserError(f'{where} has no training images of the class "{classes[key][1]}"')
         if counts[key] < len(wanted):
-            raise UserError(f"{where}/{key} holds {counts[key]} images; a split needs at least {len(wanted)} per class")
+            what = f"{'training ' if source else ''}images"
+            raise UserError(f"{where}: {key} holds {counts[key]} {what}; a split needs at least {len(wanted)} per class")
     if any(sample.group for sample in pool):
         return kept + _by_groups(pool, classes, wanted, seed, where)
     for key, (_, name) in classes.items():

@@ -20,7 +20,7 @@ COLUMNS = {
     "PATH": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_id", "id"),
     "LABEL": ("label", "target", "y"),
     "CLASS": ("class", "classname", "class_name", "diagnosis", "dx", "finding", "category"),
-    "SPLIT": ("split", "part", "subset", "fold"),
+    "SPLIT": ("split", "part", "subset"),
     "GROUP": ("group", "patient", "patient_id", "patientid", "subject", "subject_id", "slide", "lesion_id"),
 }
 MEDMNIST = ("SPLIT", "PATH", "LABEL")  # the columns of its export, which has no header
