@@ -96,7 +96,9 @@ def check_same_images(cfg: CfgNode, folder: Path) -> None:
     path = next(iter(sorted(folder.glob(f"*/*/*/*/{CONFIG}"))), None)
     if cfg.DATASET.NAME != OWN_IMAGES or path is None:
         return
-    before = yaml.safe_load(path.read_text())["DATASET"]
+    before = (yaml.safe_load(path.read_text()) or {}).get("DATASET")
+    if not before:  # no run's, and told as such by the tables
+        return
     for key in ("NAME", "FOLDER", "CSV"):
         old, new = str(before.get(key) or ""), cfg.DATASET[key]
         if old != new and (key == "NAME" or not _same_place(old, str(before.get("ROOT", "")), new, cfg.DATASET.ROOT)):
