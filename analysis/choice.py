@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.results import LAYOUT_SPLITS, TASK_FOLDERS, Defect, Run, place_of
+import yaml
+
+from analysis.results import LAYOUT_SPLITS, TASK_FOLDERS, Defect, Run, folder_name, place_of
 
 SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
 
@@ -40,7 +43,19 @@ def add_filters(parser: argparse.ArgumentParser, missing: str = "") -> None:
 def chosen(args: argparse.Namespace) -> Choice:
     """The choice that the arguments of :func:`add_filters` make."""
     names = ("datasets", "methods", "backbones", "shots", "seeds")
-    return Choice(args.task or "", **{name: tuple(getattr(args, name) or ()) for name in names})
+    own = {name: tuple(getattr(args, name) or ()) for name in names}
+    return Choice(args.task or "", **own | {"datasets": tuple(map(dataset_of, own["datasets"]))})
+
+
+def dataset_of(name: str) -> str:
+    """The name of the dataset that a YAML file describes: its title, or the file's own; any other ``name`` as it is."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        return name
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"].get("TITLE") or "").strip() or path.stem
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return path.stem
 
 
 def _wanted(choice: Choice, **facts: object) -> bool:
@@ -77,6 +92,7 @@ def concerns(defect: Defect, choice: Choice) -> bool:
         return True
     methods = {name for name in choice.methods if place.method.startswith(f"{name}_")}
     backbones = {name for name in choice.backbones if place.method.endswith("_" + name.replace("/", "-").replace(":", "-"))}
+    datasets = {place.dataset_key, *(name for name in choice.datasets if folder_name(name) == place.dataset_key)}
     return place.split in choice.splits and _wanted(
-        choice, datasets=place.dataset_key, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
+        choice, datasets=datasets, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
     )

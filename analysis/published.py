@@ -37,6 +37,9 @@ def caveats(runs: Sequence[Run]) -> str:
     count = len({run.dataset for run in runs})
     if count != DATASETS:
         said.append(f"{count} of {DATASETS} datasets")
+    own = sorted({run.dataset for run in runs if run.own_images})
+    if own:
+        said.append(f"own images among them: {', '.join(own)}")
     if len({run.seed for run in runs}) != SEEDS:
         said.append(f"{len({run.seed for run in runs})} seeds instead of {SEEDS}")
     return "; ".join(said)

@@ -170,6 +170,10 @@ def image_folder(run: Path) -> Path | None:
     try:
         own = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["DATASET"]
         root, name, given = Path(own["ROOT"]).expanduser(), str(own["NAME"]), str(own.get("FOLDER") or "")
+        if not given and own.get("CSV"):  # whose paths start beside it
+            given = str(Path(own["CSV"]).parent)
+        if given.endswith(".npz"):  # whose images are kept as files beside it
+            given = str(Path(given).with_name(f".{Path(given).name}.images"))
         inside = sorted(root.iterdir()) if root.is_dir() else []
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "predictions.csv.gz"
+OWN_IMAGES = "ImageFolderSplit"  # DATASET.NAME of a user's own images, whose name is their title
 SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
@@ -28,9 +29,9 @@ class DamagedRun(ValueError):
 class Run:
     """One finished run: what identifies it, its metrics, and whether its data were generated.
 
-    ``changed`` holds the settings that differ from the project's config files for this method, task and dataset
-    (key -> value of the config file, value used); ``None`` where that is not known. A metric that is not defined is
-    ``None``.
+    ``dataset`` is the title of own images (``own_images``), a published dataset's name else. ``changed`` holds the settings
+    that differ from the project's config files for this method, task and dataset (key -> value of the config file, value
+    used); ``None`` where that is not known. A metric that is not defined is ``None``.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Run:
     departures: tuple[str, ...] = ()
     config_hash: str = ""
     git: Mapping[str, Any] = field(default_factory=dict)
+    own_images: bool = False
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -111,6 +113,11 @@ def place_of(folder: Path) -> Place | None:
     if not found:
         return None
     return Place(LAYOUT_SPLITS[found[1]], found[2], int(found[3]), found[4], int(found[5]))
+
+
+def folder_name(title: str) -> str:
+    """A dataset's title as the name of its runs' folder."""
+    return re.sub(r"[/\\\x00-\x1f]", "_", title).lstrip(".") or "_"
 
 
 def short_key(key: str) -> str:
@@ -210,7 +217,7 @@ def read_run(folder: Path) -> Run:
         return Run(
             record["method"],
             record["backbone"],
-            record["dataset"],
+            _dataset_name(record, folder),
             record["split"],
             int(record["num_shots"]),
             int(record["seed"]),
@@ -223,9 +230,16 @@ def read_run(folder: Path) -> Run:
             tuple(record.get("departures", ())),
             record.get("config_hash", ""),
             record.get("git") or {},
+            OWN_IMAGES in (record.get("dataset_class"), record["dataset"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error
+
+
+def _dataset_name(record: Mapping[str, Any], folder: Path) -> str:
+    """The dataset's name; of own images that were run before they had one, their name among the folders."""
+    place = place_of(folder) if record["dataset"] == OWN_IMAGES else None
+    return place.dataset_key if place else record["dataset"]
 
 
 def read_log(path: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError
 from datasets import splits
+from datasets.made_splits import make_split
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class BiomedDataset(DatasetBase):
         )
         super().__init__(train_x=train, val=val, test=test)
         for note in self.notes:
-            log.info("%s: %s", type(self).__name__, note)
+            log.info("%s: %s", self.title(cfg), note)
 
     @classmethod
     def words(cls, cfg: CfgNode) -> dict[str, str]:
@@ -85,6 +86,11 @@ class BiomedDataset(DatasetBase):
             "organ": own.ORGAN or cls.organ,
             "template": template,
         }
+
+    @classmethod
+    def title(cls, cfg: CfgNode) -> str:
+        """What results, tables and logs call the dataset."""
+        return cls.__name__
 
     @classmethod
     def own_template(cls, cfg: CfgNode) -> str:
@@ -110,7 +116,7 @@ class BiomedDataset(DatasetBase):
             self.notes.append(
                 f"no {path.name}: split made from the class folders, 50/20/30 per class, seed {cfg.DATASET.SPLIT_SEED}"
             )
-            return splits.make_split(images, names, cfg.DATASET.SPLIT_SEED)
+            return make_split(images, names, cfg.DATASET.SPLIT_SEED)
         split = splits.read_split(path)
         names = {name for part in splits.PARTS for _, _, name in split[part]}
         absent = [name for name in self.published_classnames if name not in names]

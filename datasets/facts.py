@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from datasets.base import BiomedDataset
+from datasets.image_folder import ImageFolderSplit
 from datasets.splits import PARTS, files_hash
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class DatasetFacts:
     """Names and words of a dataset; the rest is known where its images are.
 
     Attributes:
-        name: as registered (DATASET.NAME).
+        name: what results and tables call it: as registered (DATASET.NAME), or the title of own images.
         key: short name, also of its prompt library.
         template: the clinical prompt with ``{}`` for the class name.
         classnames: of this run, in label order.
@@ -57,11 +58,11 @@ def facts_of(dataset: Any, cfg: CfgNode) -> DatasetFacts:
     Raises:
         UserError: a template without a place for the class name, or images that are not there.
     """
-    name, classnames = cfg.DATASET.NAME, tuple(dataset.classnames)
+    classnames = tuple(dataset.classnames)
     if not isinstance(dataset, BiomedDataset):
         return _plain_facts(dataset, cfg, classnames)
     return DatasetFacts(
-        name,
+        dataset.title(cfg) if isinstance(dataset, ImageFolderSplit) else cfg.DATASET.NAME,
         classnames=classnames,
         **{field: getattr(dataset, field) for field in ("key", "modality", "organ", "template")},
         ordered=dataset.ordered,
@@ -128,9 +129,11 @@ def facts_without_images(cfg: CfgNode, classnames: Sequence[str]) -> DatasetFact
     # of another project's dataset, whose code need not be here, the run's config says what is needed
     absent = run_template and own.NAME not in DATASET_REGISTRY.registered_names()
     cls = None if absent else DATASET_REGISTRY.get(own.NAME)
+    name = own.NAME
     if isinstance(cls, type) and issubclass(cls, BiomedDataset):
         words = cls.words(cfg)
+        name = cls.title(cfg) if issubclass(cls, ImageFolderSplit) else name
     else:
         words = plain_words(cls, cfg)
         words["template"] = run_template or words["template"]  # the class need not know what its object said
-    return DatasetFacts(own.NAME, classnames=tuple(classnames), **words)
+    return DatasetFacts(name, classnames=tuple(classnames), **words)

@@ -1,4 +1,4 @@
-"""Split files: reading the published ones, making one where there is none, drawing the few shots."""
+"""Split files: reading them, drawing the few shots, halving the classes. Where there is none: ``made_splits``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import logging
 import math
 import os
 import random
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError, write_json
-from datasets.names import spelled
+from datasets.never_data import DRAWS
 
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-DRAWS = "split_fewshot"  # folder of the few-shot draws; beside the class folders of a user's own images
-MADE_FRACTIONS = (0.5, 0.2)  # train, val; the rest is the test set
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 Row = tuple[str, int, str]  # path below the image folder, label, class name
@@ -54,45 +51,13 @@ def _checked_row(entry: Any, names: dict[int, str], where: str) -> Row:
     if not shaped or not isinstance(entry[0], str) or type(entry[1]) is not int or not isinstance(entry[2], str):
         raise UserError(f"{where}: {json.dumps(entry)[:80]} is not [path, label, class name]")
     name, label, classname = entry
+    name = name.replace("\\", "/")  # written on Windows
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or label < 0:
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or label < 0:
         raise UserError(f"{where}: the path must lie below the image folder and the label be 0 or more, got {entry}")
     if names.setdefault(label, classname) != classname:
         raise UserError(f'{where}: label {label} is "{classname}" here and "{names[label]}" before')
     return name, label, classname
-
-
-def make_split(images: Path, classnames: Sequence[str], seed: int) -> Split:
-    """50/20/30 per class, seeded, from class folders; labels follow ``classnames``, or the sorted folders.
-
-    Raises:
-        UserError: no class folders, or a class with fewer than three images.
-    """
-    inside = [path for path in sorted(images.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    folders = {_plain(path.name): path for path in inside if path.name != DRAWS}
-    if not folders:
-        raise UserError(f"{images} holds no class folders")
-    unknown = [name for name in classnames if _plain(name) not in folders]
-    if unknown:
-        have = ", ".join(p.name for p in folders.values())
-        raise UserError(f'{images} has no folder for the class "{unknown[0]}" (folders there: {have})')
-    names = list(classnames) or [spelled(path.name) for path in folders.values()]
-    split: Split = {part: [] for part in PARTS}
-    for label, name in enumerate(names):
-        folder = folders[_plain(name)]
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if len(files) < 3:
-            raise UserError(f"{folder} holds {len(files)} images; a split needs at least 3 per class")
-        random.Random(f"split/{seed}/{name}").shuffle(files)
-        first = max(1, round(len(files) * MADE_FRACTIONS[0]))
-        second = min(first + max(1, round(len(files) * MADE_FRACTIONS[1])), len(files) - 1)
-        for part, chosen in zip(PARTS, (files[:first], files[first:second], files[second:]), strict=True):
-            split[part] += [(path.relative_to(images).as_posix(), label, name) for path in chosen]
-    return split
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ").strip().lower()
 
 
 def split_hash(split: Split) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yacs.config import CfgNode
@@ -12,7 +13,8 @@ from backbones import BACKBONES, check_name
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, nearest
-from runs.overrides import flat_keys, merge_overrides, require_key
+from datasets import by_key
+from runs.overrides import OF_OWN_IMAGES, OWN_IMAGES, flat_keys, merge_overrides, require_key
 from trainers import methods
 
 DEFAULT_BACKBONE = "BiomedCLIP"
@@ -41,10 +43,21 @@ def default_config() -> CfgNode:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.DATASET.PROMPTS = ""  # LLM prompts file; "" = datasets/prompts/<dataset>.json
     cfg.DATASET.TEMPLATE = ""  # "" = the dataset's own clinical template
-    cfg.DATASET.FOLDER = ""  # ImageFolderSplit: the folder of class folders
+    # ImageFolderSplit, own images (docs/DATASETS.md):
+    cfg.DATASET.TITLE = ""  # what results, folders and tables call it; "" = the name of its YAML file
+    cfg.DATASET.FOLDER = ""  # of class folders, of train/test folders of such, of a CSV's images; or MedMNIST's .npz
     cfg.DATASET.MODALITY = ""
     cfg.DATASET.ORGAN = ""
-    cfg.DATASET.CLASSNAMES = []
+    cfg.DATASET.CLASSNAMES = []  # in label order; a file may map folder (or label) to name in its place
+    cfg.DATASET.CLASS_FOLDERS = []  # the folder (or label in the CSV) of each class name; [] = by name, or numbers in order
+    cfg.DATASET.INCLUDE = []  # globs on the path below FOLDER, or on one part of it: only these images
+    cfg.DATASET.EXCLUDE = []  # likewise: not these
+    cfg.DATASET.CSV = ""  # a table of images; "" = the folders tell the classes
+    cfg.DATASET.CSV_PATH = ""  # its columns; "" = the usual names of each, where there is one
+    cfg.DATASET.CSV_LABEL = ""
+    cfg.DATASET.CSV_CLASS = ""
+    cfg.DATASET.CSV_SPLIT = ""
+    cfg.DATASET.CSV_GROUP = ""
     cfg.DATASET.SPLIT_SEED = 1  # of a split made from class folders
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
     cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
@@ -82,7 +95,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         near = nearest(Path(path).name, [p.name for p in folder.glob("*.yaml")]) if folder.is_dir() else ""
         raise UserError(f"no config file {path}.{near}")
     try:
-        loaded = CfgNode(yaml.safe_load(Path(path).read_text()) or {})
+        loaded = CfgNode(_mapped(yaml.safe_load(Path(path).read_text()) or {}))
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a YAML mapping of config keys: {' '.join(str(error).split())}") from error
     valid = list(flat_keys(cfg))
@@ -92,6 +105,18 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         cfg.merge_from_other_cfg(loaded)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: {error.args[0]}") from error
+
+
+def _mapped(loaded: Any) -> Any:
+    """A file's content with a mapping CLASSNAMES (folder: name) as the two lists that the config has for it."""
+    own = loaded.get("DATASET") if isinstance(loaded, dict) else None
+    names = own.get("CLASSNAMES") if isinstance(own, dict) else None
+    if not isinstance(names, dict):
+        return loaded
+    if own.get("CLASS_FOLDERS"):
+        raise ValueError("DATASET.CLASSNAMES maps folders already: leave out DATASET.CLASS_FOLDERS")
+    lists = {"CLASSNAMES": [str(name) for name in names.values()], "CLASS_FOLDERS": [str(key) for key in names]}
+    return loaded | {"DATASET": own | lists}
 
 
 def configured(
@@ -114,8 +139,12 @@ def configured(
         UserError: an unknown file, key or name, an override that the method does not read, no method or no dataset.
     """
     cfg = default_config()
+    named_by = ""
     for path in files:
+        before, cfg.DATASET.NAME = cfg.DATASET.NAME, ""
         merge_file(cfg, str(path))
+        named_by = Path(path).stem if cfg.DATASET.NAME else named_by
+        cfg.DATASET.NAME = cfg.DATASET.NAME or before
     if not (trainer or cfg.TRAINER.NAME):
         raise UserError("no method named: give --trainer")
     name, backbone = split_trainer_name(trainer or cfg.TRAINER.NAME, backbone or cfg.MODEL.BACKBONE.NAME)
@@ -124,8 +153,29 @@ def configured(
     merge_overrides(cfg, overrides, name)
     if not cfg.DATASET.NAME:
         raise UserError("no dataset named: give --dataset-config-file configs/datasets/NAME.yaml")
+    entitle(cfg, named_by)
     cfg.freeze()
     return cfg
+
+
+def entitle(cfg: CfgNode, named_by: str) -> None:
+    """Give own images a title where they have none: the name of the file that names them, else of their folder.
+
+    Raises:
+        UserError: a title that a published dataset has, or one in several lines; a key of own images for other ones.
+    """
+    own, plain = cfg.DATASET, default_config().DATASET
+    if own.NAME != OWN_IMAGES:
+        used = [key for key in own if key.startswith(OF_OWN_IMAGES) and key != "CLASSNAMES" and own[key] != plain[key]]
+        if used:
+            raise UserError(f'DATASET.{used[0]} is read only with DATASET.NAME {OWN_IMAGES}, but it is "{own.NAME}" here')
+        return
+    own.TITLE = own.TITLE.strip() or named_by or Path(own.FOLDER or own.CSV).expanduser().stem
+    taken = {name.casefold() for key, cls in by_key().items() for name in (key, cls.__name__, cls.dataset_dir)}
+    if own.TITLE.casefold() in taken:
+        raise UserError(f'"{own.TITLE}" is a published dataset: give your images another name, DATASET.TITLE')
+    if "\n" in own.TITLE:
+        raise UserError(f"DATASET.TITLE must be one line, got {own.TITLE!r}")
 
 
 def altered(cfg: CfgNode, settings: Mapping[str, object]) -> CfgNode:

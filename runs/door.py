@@ -15,6 +15,7 @@ from analysis.results import Run, read_run
 from analysis.results import read_runs as read_all
 from dassl.utils import UserError, nearest
 from runs.config import configured, split_trainer_name
+from runs.overrides import OWN_IMAGES
 from runs.protocols import run_task
 from runs.settings import CONFIGS, config_file
 from runs.tasks import TASKS
@@ -137,7 +138,8 @@ def _dataset(dataset: str | Path) -> tuple[list[Path], dict[str, object], str]:
         return [known[str(dataset)]], {}, str(dataset)
     if path.is_dir():
         path = path.resolve()
-        return [], {"DATASET.NAME": "ImageFolderSplit", "DATASET.FOLDER": str(path)}, path.name.lower()
+        key = path.name.lower()
+        return [], {"DATASET.NAME": OWN_IMAGES, "DATASET.FOLDER": str(path), "DATASET.TITLE": key}, key
     near = nearest(str(dataset), known)
     raise UserError(f'"{dataset}" is no dataset, no YAML file and no folder of class folders.{near}')
 

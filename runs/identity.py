@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from analysis.results import CONFIG
+from analysis.results import CONFIG, folder_name
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from runs.overrides import OWN_IMAGES
 from trainers import methods
 
+COLUMNS = ("PATH", "LABEL", "CLASS", "SPLIT", "GROUP")  # keys for the columns of a CSV
 # Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
 # class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
@@ -26,6 +28,7 @@ NOT_IDENTITY = (
     "INPUT.SIZE",
     "FEATURES.MODE",
     "FEATURES.ROOT",
+    "DATASET.TITLE",
     "DATASET.RUN_CLASSNAMES",
     "DATASET.RUN_TEMPLATE",
     "TEST.EVALUATOR",
@@ -35,6 +38,13 @@ NOT_IDENTITY = (
 )
 
 
+# Keys that came later than the first runs: left out where they say nothing, so that the hash of such a run stays as it was
+LATER: dict[str, Any] = {
+    **dict.fromkeys(("DATASET.CLASS_FOLDERS", "DATASET.INCLUDE", "DATASET.EXCLUDE"), []),
+    **dict.fromkeys(("DATASET.CSV", *(f"DATASET.CSV_{column}" for column in COLUMNS)), ""),
+}
+
+
 def identity(cfg: CfgNode) -> dict[str, Any]:
     """The settings that decide a run's numbers, flat: what ``config_hash`` covers."""
     cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -42,7 +52,9 @@ def identity(cfg: CfgNode) -> dict[str, Any]:
     flat = {
         key: value
         for key, value in _flat(cfg)
-        if key not in NOT_IDENTITY and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
+        if key not in NOT_IDENTITY
+        and (key not in LATER or value != LATER[key])
+        and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
     }
     flat["DATASET.ROOT"] = str(Path(cfg.DATASET.ROOT).expanduser().resolve())
     return flat
@@ -67,6 +79,46 @@ def run_folder(root: str | Path, stage: str, dataset_key: str, cfg: CfgNode) -> 
     )
 
 
+def dataset_key(cfg: CfgNode, named: str) -> str:
+    """The dataset's name among the folders: of own images their title's, else ``named`` (its config file's, by custom)."""
+    return folder_name(cfg.DATASET.TITLE) if cfg.DATASET.NAME == OWN_IMAGES and cfg.DATASET.TITLE else named
+
+
+def check_same_images(cfg: CfgNode, folder: Path) -> None:
+    """Refuse to put two own datasets under one title.
+
+    Args:
+        folder: of a dataset's runs of one protocol.
+
+    Raises:
+        UserError: it holds a run on other images, or of a published dataset.
+    """
+    path = next(iter(sorted(folder.glob(f"*/*/*/*/{CONFIG}"))), None)
+    if cfg.DATASET.NAME != OWN_IMAGES or path is None:
+        return
+    before = (yaml.safe_load(path.read_text()) or {}).get("DATASET")
+    if not before:  # no run's, and told as such by the tables
+        return
+    for key in ("NAME", "FOLDER", "CSV"):
+        old, new = str(before.get(key) or ""), cfg.DATASET[key]
+        if old != new and (key == "NAME" or not _same_place(old, str(before.get("ROOT", "")), new, cfg.DATASET.ROOT)):
+            raise UserError(
+                f'"{cfg.DATASET.TITLE}" has runs on other images in {folder} (DATASET.{key} {old or "none"} -> '
+                f"{new or 'none'}): give yours another name, DATASET.TITLE, or choose another output folder"
+            )
+
+
+def _same_place(old: str, old_root: str, new: str, new_root: str) -> bool:
+    """Whether two paths, each from its root or the working folder, are one place; or what is gone lies elsewhere now."""
+    if not old or not new:
+        return False
+    ends = [
+        {place.resolve() for place in (Path(path).expanduser(), Path(root).expanduser() / path) if place.exists()}
+        for path, root in ((old, old_root), (new, new_root))
+    ]
+    return bool(ends[0] & ends[1]) or (not ends[0] and Path(old).name == Path(new).name)
+
+
 def save_config(cfg: CfgNode, folder: str | Path) -> None:
     """Write the full resolved config."""
     folder = Path(folder)
@@ -83,7 +135,8 @@ def check_same_settings(cfg: CfgNode, folder: Path) -> None:
         return
     before = identity(CfgNode(yaml.safe_load(path.read_text())))
     now = identity(CfgNode(yaml.safe_load(cfg.dump())))
-    # a key that only one side knows came with another version of this project, at its default
+    before, now = LATER | before, LATER | now
+    # another key that only one side knows came with another version of this project, at its default
     changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]
     if changed:
         shown = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in changed[:3])

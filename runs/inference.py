@@ -19,6 +19,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, read_image
 from datasets.facts import facts_without_images
+from datasets.never_data import LeftOut, image_files
 from datasets.splits import IMAGE_SUFFIXES
 from runs.config import default_config, merge_file
 from trainers.base import VLTrainer
@@ -129,14 +130,18 @@ class Unreadable:
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """The files among ``paths``, and the images in the folders among them (sub-folders too), each once, in order.
 
+    What is never data (:mod:`datasets.never_data`) is left out of folders and counted in the log.
+
     Raises:
         UserError: a path that does not exist, or no image at all.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            found |= dict.fromkeys(sorted(p for p in inside if not _hidden(p.relative_to(path))))
+            left_out = LeftOut()
+            found |= dict.fromkeys(image_files(path, IMAGE_SUFFIXES, left_out))
+            if str(left_out):
+                log.info("%s: %s", path, left_out)
         elif path.exists():
             found[path] = None
         else:
@@ -145,10 +150,6 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(f"no images in {', '.join(map(str, paths)) or 'nothing'} (looked for {suffixes})")
     return list(found)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 class ImageFiles(Dataset[tuple[int, Any]]):

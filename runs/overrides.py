@@ -10,6 +10,9 @@ from yacs.config import CfgNode
 from dassl.utils import UserError, nearest
 from trainers import methods
 
+OWN_IMAGES = "ImageFolderSplit"
+# Keys below DATASET that only this dataset reads, with those that start like them (CSV_PATH)
+OF_OWN_IMAGES = ("TITLE", "CLASSNAMES", "CLASS_FOLDERS", "INCLUDE", "EXCLUDE", "CSV")
 # Keys of the engine that only some choice of another key reads: prefix -> (key, values that read it)
 READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "OPTIM.MOMENTUM": ("OPTIM.NAME", ("sgd", "rmsprop")),
@@ -22,10 +25,7 @@ READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "OPTIM.WARMUP_MIN_LR": ("OPTIM.WARMUP_TYPE", ("linear",)),
     "OPTIM.NEW_LAYERS": ("OPTIM.STAGED_LR", (True,)),
     "OPTIM.BASE_LR_MULT": ("OPTIM.STAGED_LR", (True,)),
-    "DATASET.FOLDER": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.CLASSNAMES": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.MODALITY": ("DATASET.NAME", ("ImageFolderSplit",)),
-    "DATASET.ORGAN": ("DATASET.NAME", ("ImageFolderSplit",)),
+    **{f"DATASET.{key}": ("DATASET.NAME", (OWN_IMAGES,)) for key in ("FOLDER", "MODALITY", "ORGAN", *OF_OWN_IMAGES)},
 }
 TRANSFORM_KEYS = {
     "INPUT.CUTOUT_": "cutout",

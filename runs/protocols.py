@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from dassl.utils import UserError
 from runs.config import altered
-from runs.identity import check_same_settings, run_folder
+from runs.identity import check_same_images, check_same_settings, dataset_key, run_folder
 from runs.progress import finished_epochs, is_complete
 from runs.run import run, run_together
 from runs.seed_batch import cannot, is_stackable, stackable_methods
@@ -39,21 +39,22 @@ def check_fits(method: str, task: str, together: bool = False) -> None:
         raise UserError(cannot(method))
 
 
-def stage_configs(cfg: CfgNode, task: str, root: str | Path, dataset_key: str) -> list[CfgNode]:
+def stage_configs(cfg: CfgNode, task: str, root: str | Path, key: str) -> list[CfgNode]:
     """The config of each stage of a protocol, with the folder that follows from its settings.
 
     Args:
         cfg: frozen; its split and folder are replaced.
         root: folder of all runs.
-        dataset_key: the dataset's name among the folders.
+        key: the dataset's name among the folders.
 
     Raises:
-        UserError: a folder holds a run with other settings.
+        UserError: a folder holds a run with other settings, or on other images of this name.
     """
     configs = []
     for stage in TASKS[task]:
         one = altered(cfg, {"DATASET.SUBSAMPLE_CLASSES": stage.split})
-        one = altered(one, {"OUTPUT_DIR": str(run_folder(root, stage.folder, dataset_key, one))})
+        one = altered(one, {"OUTPUT_DIR": str(run_folder(root, stage.folder, key, one))})
+        check_same_images(one, Path(root) / stage.folder / key)
         check_same_settings(one, Path(one.OUTPUT_DIR))
         configs.append(one)
     return configs
@@ -63,7 +64,7 @@ def run_task(
     cfg: CfgNode,
     task: str,
     root: str | Path,
-    dataset_key: str,
+    named: str,
     *,
     shots: Sequence[int] = (),
     seeds: Sequence[int] = (),
@@ -78,7 +79,7 @@ def run_task(
         cfg: frozen config of method, backbone and dataset (:func:`runs.config.configured`).
         task: a key of :data:`runs.tasks.TASKS`.
         root: folder of all runs.
-        dataset_key: the dataset's name among the folders, its config file's by custom.
+        named: the dataset's name among the folders, its config file's by custom; own images go by their title.
         shots, seeds: one run of the protocol for each pair; the config's own by default.
         together: train the seeds of a setting as one batch.
         eval_only: test the trained runs again, and write their results files anew.
@@ -94,10 +95,11 @@ def run_task(
     check_fits(cfg.TRAINER.NAME, task, together)
     if together and (eval_only or cfg.RESUME):
         raise UserError("--seeds-together is for training: neither --eval-only nor --resume go with it")
+    key = dataset_key(cfg, named)
     by_shots = []
     for k in shots or [cfg.DATASET.NUM_SHOTS]:
         own = [altered(cfg, {"DATASET.NUM_SHOTS": k, "SEED": seed}) for seed in dict.fromkeys(seeds or [cfg.SEED])]
-        by_shots.append([stage_configs(one, task, root, dataset_key) for one in own])
+        by_shots.append([stage_configs(one, task, root, key) for one in own])
     for of_seeds in by_shots:
         fresh = train_together([stages[0] for stages in of_seeds]) if together else ()
         for stages in of_seeds:

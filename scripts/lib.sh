@@ -70,7 +70,7 @@ run() {
 # table TASK "SHOTS …" "SEEDS …" METHOD … [parse_results.py arguments]
 table() {
     local task="$1" shots="$2" seeds="$3"; shift 3
-    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$task" --datasets "$DATASET" --backbones "$BACKBONE" \
+    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$task" --datasets "$REPO/configs/datasets/$DATASET.yaml" --backbones "$BACKBONE" \
         --shots $shots --seeds $seeds --methods "$@"
 }
 

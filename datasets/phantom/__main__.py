@@ -19,8 +19,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import UserError, nearest, write_json
-from datasets import by_key, phantom, splits
+from datasets import by_key, phantom
 from datasets.base import REHEARSAL
+from datasets.made_splits import make_split
 
 
 def generate(root: Path, key: str, per_class: int, size: int, seed: int) -> Path:
@@ -43,7 +44,7 @@ def generate(root: Path, key: str, per_class: int, size: int, seed: int) -> Path
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{cls.dataset_dir}-") as scratch:
         new = Path(scratch) / cls.dataset_dir
         write_images(new, cls.dataset_dir, key, per_class, size, seed)
-        split = splits.make_split(new / cls.dataset_dir, cls.published_classnames, seed)
+        split = make_split(new / cls.dataset_dir, cls.published_classnames, seed)
         write_json(split, str(new / f"split_{cls.dataset_dir}.json"))
         write_json(settings, str(new / about.name))
         new.rename(target)

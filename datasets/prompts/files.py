@@ -16,11 +16,14 @@ from yacs.config import CfgNode
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
 from datasets.facts import DatasetFacts, facts_without_images
+from datasets.made_splits import PART_NAMES
 from datasets.names import spelled
+from datasets.never_data import data_folders
 from datasets.prompts import rules
 
 FOLDER = Path(__file__).parent
-OWN_KEYS = {"NAME": "", "FOLDER": "", "MODALITY": "", "ORGAN": "", "TEMPLATE": "", "CLASSNAMES": []}  # what is read of a YAML
+# what is read of a YAML
+OWN_KEYS = {"NAME": "", "TITLE": "", "FOLDER": "", "CSV": "", "MODALITY": "", "ORGAN": "", "TEMPLATE": "", "CLASSNAMES": []}
 
 
 def facts_for(dataset: str) -> DatasetFacts:
@@ -52,15 +55,15 @@ def _from_yaml(path: Path) -> DatasetFacts:
     if own["NAME"] in published:
         return facts_for(published[own["NAME"]])
     folder = Path(own["FOLDER"] or "/nowhere").expanduser()
-    names = own["CLASSNAMES"] or [
-        spelled(entry.name)
-        for entry in (sorted(folder.iterdir()) if folder.is_dir() else [])
-        if entry.is_dir() and not entry.name.startswith(".")
-    ]
+    names = own["CLASSNAMES"] or ([spelled(entry.name) for entry in data_folders(folder)] if folder.is_dir() else [])
+    names = list(names.values()) if isinstance(names, dict) else names  # a mapping from folders
+    if any(str(name).lower() in PART_NAMES for name in names):
+        raise UserError(f"{path}: {folder} has parts of a split for folders: name the classes in DATASET.CLASSNAMES")
+    own["TITLE"] = str(own["TITLE"]).strip() or path.stem
     if not own["MODALITY"] or not names:
         raise UserError(f"{path} needs DATASET.MODALITY, and DATASET.CLASSNAMES or a DATASET.FOLDER that is there")
     found = facts_without_images(CfgNode({"DATASET": own}), [str(name) for name in names])
-    return replace(found, name=folder.name, organ=found.organ or "body")
+    return replace(found, organ=found.organ or "body")
 
 
 def new_record(

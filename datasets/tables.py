@@ -1,0 +1,186 @@
+"""Own images by a table: a CSV with a path, a label or class, and perhaps a split and a group per image."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from yacs.config import CfgNode
+
+from dassl.utils import UserError
+from datasets.made_splits import PART_NAMES, Sample
+from datasets.never_data import is_never_data
+from datasets.splits import IMAGE_SUFFIXES
+
+# What columns are usually called, in lower case; the first that a table has is taken
+COLUMNS = {
+    "PATH": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_id", "id"),
+    "LABEL": ("label", "target", "y"),
+    "CLASS": ("class", "classname", "class_name", "diagnosis", "dx", "finding", "category"),
+    "SPLIT": ("split", "part", "subset"),
+    "GROUP": ("group", "patient", "patient_id", "patientid", "subject", "subject_id", "slide", "lesion_id"),
+}
+MEDMNIST = ("SPLIT", "PATH", "LABEL")  # the columns of its export, which has no header
+Rows = list[tuple[int, list[str]]]  # number of the line, cells
+
+
+def of_medmnist(images: Path) -> Path | None:
+    """``<folder>.csv`` beside a folder of loose images, if it is what MedMNIST's ``save`` writes there."""
+    path = images.parent / f"{images.name}.csv"
+    if not path.is_file() or any(entry.is_dir() and not is_never_data(entry.name) for entry in images.iterdir()):
+        return None
+    rows = _read(path)
+    return path if rows and _is_medmnist(rows[0][1]) else None
+
+
+def table_samples(path: Path, images: Path, own: CfgNode) -> tuple[list[Sample], list[str]]:
+    """The images of a table, in the order that labels get; and what is to be said of it.
+
+    Args:
+        images: the folder that the paths count from.
+        own: the section DATASET; CSV_PATH, CSV_LABEL, … name the columns.
+
+    Raises:
+        UserError: no such column, a row that cannot be read (with its line), an image twice.
+    """
+    rows = _read(path)
+    if not rows:
+        raise UserError(f"{path} is empty")
+    columns, rows, notes = _columns(path, rows, own)
+    found: dict[str, Sample] = {}
+    lines: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    parts: set[bool] = set()
+    for line, cells in rows:
+        where = f"{path}, line {line}"
+        row = {column: cells[place].strip() if place < len(cells) else "" for column, place in columns.items()}
+        sample = Sample(
+            _below(row["PATH"], path, images, where), _key(row, labels, where), _part(row, where), row.get("GROUP", "")
+        )
+        if sample.path in lines:
+            raise UserError(f"{where}: {sample.path} stands in line {lines[sample.path]} already")
+        lines[sample.path], found[sample.path] = line, sample
+        parts.add(bool(sample.part))
+    if len(parts) > 1:
+        raise UserError(f"{path}: some rows have a split and some have none: fill the column, or leave it out")
+    keys = _ordered({sample.key for sample in found.values()}, labels)
+    by_key: dict[str, list[Sample]] = {key: [] for key in keys}
+    for sample in found.values():
+        by_key[sample.key].append(sample)
+    return [sample for key in keys for sample in by_key[key]], [f"images by {path.name}, {len(found)} rows", *notes]
+
+
+def _read(path: Path) -> Rows:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no readable CSV in UTF-8: {error}") from error
+    head = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=head.count)
+    try:
+        reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise UserError(f"{path} is no readable CSV: {error}") from error
+
+
+def _is_medmnist(cells: Sequence[str]) -> bool:
+    return len(cells) >= 3 and cells[0] in ("TRAIN", "VALIDATION", "TEST") and PurePosixPath(cells[1]).suffix != ""
+
+
+def _columns(path: Path, rows: Rows, own: CfgNode) -> tuple[Mapping[str, int], Rows, list[str]]:
+    """Place of each column, the rows without the header, and what is to be said.
+
+    Raises:
+        UserError: a column that is named and not there, or no path, or neither label nor class.
+    """
+    head = [cell.strip() for cell in rows[0][1]]
+    if _is_medmnist(head) and not any(own[f"CSV_{column}"] for column in COLUMNS):
+        wide = next((line for line, cells in rows if len(cells) != 3), None)
+        if wide:
+            raise UserError(f"{path}, line {wide}: several labels for one image, and a class is one label")
+        return dict(zip(MEDMNIST, range(3), strict=True)), rows, ["MedMNIST's own table: split, file, label"]
+    lower = [name.lower() for name in head]
+    places = {}
+    for column, usual in COLUMNS.items():
+        given = own[f"CSV_{column}"]
+        if given and given not in head:
+            raise UserError(f'{path} has no column "{given}" (DATASET.CSV_{column}); its columns: {", ".join(head)}')
+        name = next((name for name in usual if name in lower), None)
+        if given or name:
+            places[column] = head.index(given) if given else lower.index(name)
+    if own.CSV_LABEL and not own.CSV_CLASS:  # who names one means it, whatever else there is
+        places.pop("CLASS", None)
+    if own.CSV_CLASS and not own.CSV_LABEL:
+        places.pop("LABEL", None)
+    lacking = "path" if "PATH" not in places else "" if {"LABEL", "CLASS"} & set(places) else "label or class"
+    if lacking:
+        keys = "DATASET.CSV_PATH" if lacking == "path" else "DATASET.CSV_LABEL or CSV_CLASS"
+        raise UserError(f"{path} has no column for the {lacking}: name it, {keys}; its columns: {', '.join(head)}")
+    said = ", ".join(f"{column.lower()} = {head[place]}" for column, place in places.items())
+    return places, rows[1:], [f"columns: {said}"]
+
+
+def _below(name: str, table: Path, images: Path, where: str) -> str:
+    """The image's path below the image folder, with "/"; a name without suffix is completed.
+
+    Raises:
+        UserError: no name, no such image, or one outside of the folder.
+    """
+    if not name:
+        raise UserError(f"{where}: no path")
+    path = name.replace("\\", "/")
+    if PureWindowsPath(path).drive:
+        raise UserError(f"{where}: {name} is a path on a Windows disk: write it from the image folder {images}")
+    bases = (images, table.parent)
+    full = next((place for base in bases for place in _spellings(base / path) if place.is_file()), None)
+    if full is None:
+        raise UserError(f"{where}: no image {name} in {images}")
+    below = os.path.relpath(os.path.normpath(full), images)
+    if below.startswith(".."):
+        raise UserError(f"{where}: {name} lies outside of the image folder {images} (DATASET.FOLDER)")
+    return PurePosixPath(below).as_posix()
+
+
+def _spellings(path: Path) -> list[Path]:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return [path]
+    suffixes = sorted(IMAGE_SUFFIXES)
+    return [path, *(path.with_name(path.name + suffix) for suffix in (*suffixes, *map(str.upper, suffixes)))]
+
+
+def _key(row: Mapping[str, str], labels: dict[str, str], where: str) -> str:
+    """The row's class name, or its label where the table has no names; ``labels`` collects the label of each name.
+
+    Raises:
+        UserError: neither, or a class name with two labels.
+    """
+    label, name = row.get("LABEL", ""), row.get("CLASS", "")
+    if "CLASS" not in row:
+        name = label
+    if not name:
+        raise UserError(f"{where}: no {'class' if 'CLASS' in row else 'label'}")
+    if "CLASS" in row and "LABEL" in row and labels.setdefault(name, label) != label:
+        raise UserError(f'{where}: the class "{name}" has the label {label} here and {labels[name]} before')
+    return name
+
+
+def _part(row: Mapping[str, str], where: str) -> str:
+    given = row.get("SPLIT", "")
+    if given and given.lower() not in PART_NAMES:
+        raise UserError(f'{where}: the split is "{given}", must be one of {", ".join(PART_NAMES)} (another column: CSV_SPLIT)')
+    return PART_NAMES.get(given.lower(), "")
+
+
+def _ordered(keys: set[str], labels: Mapping[str, str]) -> list[str]:
+    """Keys by their label, numbers as numbers."""
+    by = {key: labels.get(key, key) for key in keys}
+    if len(set(by.values())) < len(by):
+        twins = [key for one, key in pairwise(sorted(by, key=lambda key: by[key])) if by[one] == by[key]]
+        raise UserError(f'two classes have the label {by[twins[0]]}, "{twins[0]}" is one of them')
+    if all(value.isdigit() for value in by.values()):
+        return sorted(by, key=lambda key: int(by[key]))
+    return sorted(by, key=lambda key: by[key])
