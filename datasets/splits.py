@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import UserError, write_json
+from dassl.utils import IMAGE_SUFFIXES, UserError, write_json
 from datasets.names import spelled
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 DRAWS = "split_fewshot"  # folder of the few-shot draws; beside the class folders of a user's own images
 MADE_FRACTIONS = (0.5, 0.2)  # train, val; the rest is the test set
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 Row = tuple[str, int, str]  # path below the image folder, label, class name
 Split = dict[str, list[Row]]

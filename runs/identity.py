@@ -17,13 +17,14 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers import methods
 
-# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
+# Where a run is kept, how it is fed, how it talks and what it refuses do not change what it computes; the image size is the backbone's, the
 # class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
     "INPUT.SIZE",
+    "INPUT.MAX_PIXELS",
     "FEATURES.MODE",
     "FEATURES.ROOT",
     "DATASET.RUN_CLASSNAMES",
