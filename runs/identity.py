@@ -17,8 +17,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers import methods
 
-# Where a run is kept, how it is fed, how it talks and what it refuses do not change what it computes; the image size is the backbone's, the
-# class names and, where none is set, the template are the data's
+# Where a run is kept, how it is fed, how it talks and what it refuses do not change what it computes; the image size is the
+# backbone's, the class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",

@@ -98,7 +98,7 @@ def _frame(path: str, syntax: Any) -> np.ndarray:
 
     if syntax is None:
         raise Refusal("its header does not say how its pixels are stored (no transfer syntax)")
-    name = "an unknown or private way" if syntax.is_private else syntax.name
+    name = syntax.name if syntax.name != str(syntax) else "a way unknown to DICOM's dictionary"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -151,7 +151,10 @@ def _grey(frame: np.ndarray, header: Dataset, settings: PixelSettings) -> np.nda
         return to_uint8(values, settings.window)
     if windowed:
         return _windowed(values, float(centre), float(width), _element(header, "VOILUTFunction") or "LINEAR")
-    return _looked_up(values, table) if table else scaled(values, None)
+    if table:
+        entries, largest = _looked_up(values, table, bool(header.get("PixelRepresentation")))
+        return to_uint8(entries, (0, largest))
+    return scaled(values, None)
 
 
 def _own_bits(frame: np.ndarray, header: Dataset) -> np.ndarray:
@@ -164,10 +167,9 @@ def _own_bits(frame: np.ndarray, header: Dataset) -> np.ndarray:
 
 def _modality(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, bool]:
     """In the modality's units (Hounsfield's, …), and whether these are the stored values."""
-    if _element(header, "ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
-
-        return apply_modality_lut(values, header), False
+    table = _element(header, "ModalityLUTSequence")
+    if table:
+        return _looked_up(values, table, bool(header.get("PixelRepresentation")))[0], False
     slope, intercept = _element(header, "RescaleSlope"), _element(header, "RescaleIntercept")
     slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
     if (slope, intercept) == (1.0, 0.0):
@@ -188,15 +190,16 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
     return to_uint8(values, (middle - half, middle + half))
 
 
-def _looked_up(values: np.ndarray, table: Any) -> np.ndarray:
-    """By the first VOI table, whose entries have as many bits as it says."""
-    from pydicom import Dataset
-    from pydicom.pixels import apply_voi
-
-    holder = Dataset()
-    holder.VOILUTSequence = table
-    bits = int(table[0].LUTDescriptor[2])
-    return to_uint8(apply_voi(values.astype(np.int64), holder), (0, 2**bits - 1))
+def _looked_up(values: np.ndarray, table: Any, signed: bool) -> tuple[np.ndarray, int]:
+    """The entries of a sequence's first table that ``values`` stand for, and the largest that its bits can hold."""
+    count, first, bits = (int(number) for number in table[0].LUTDescriptor)
+    data = table[0].LUTData
+    count = count or 1 << 16  # which its 16 bits cannot say
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, "<u2" if len(data) >= 2 * count else "u1")
+    entries = np.asarray(data, np.int64)[:count]
+    first -= (1 << 16) if signed and first >= 1 << 15 else 0
+    return entries[np.clip(values.astype(np.int64) - first, 0, len(entries) - 1)], 2**bits - 1
 
 
 def _element(header: Dataset, keyword: str) -> Any:
