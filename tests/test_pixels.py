@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dassl.utils import PixelSettings, SettingError, UnreadableImage, read_image, reading
-from dassl.utils.pixels import to_uint8
 from dassl.utils.pixels import settings as pixel_settings
+from dassl.utils.pixels import to_uint8
 from tests.conftest import REPO, SHARED
 from tests.image_files import write_huge_png, write_png16, write_tiff
 
@@ -194,8 +194,9 @@ def test_scaling_is_monotone_and_reaches_both_ends(values: np.ndarray, window: t
             to_uint8(values)
         return
     found = to_uint8(values, window)
+    values = values.astype(np.float64)  # a window's ends are not rounded to the image's type
     assert found.dtype == np.uint8 and found.shape == values.shape
-    order = np.argsort(values.astype(np.float64).ravel(), kind="stable")  # NaN last
+    order = np.argsort(values.ravel(), kind="stable")  # NaN last
     rising = found.ravel()[order][: np.sum(~np.isnan(values))].astype(int)
     assert (np.diff(rising) >= 0).all()
     assert not found[np.isnan(values)].any()
@@ -269,9 +270,10 @@ def test_the_limit_is_exact_and_pillows_own_is_left_alone(tmp_path: Path, monkey
 def test_what_is_broken_is_one_line_with_the_files_name(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
+    deep = write_tiff(tmp_path / "d.tif", DEEP).read_bytes()
+    double = write_tiff(tmp_path / "f.tif", DEEP / 7).read_bytes()  # not read by Pillow
     bad = {"cut.png": whole[: len(whole) // 2], "empty.png": b"", "text.jpg": b"hello", "header.png": whole[:20],
-           "float64.tif": write_tiff(tmp_path / "f.tif", DEEP / 7).read_bytes(), "a.dcm": b"hello", "a.nii": b"hello", "a.nii.gz": b"hello", "deep.tif": write_tiff(
-               tmp_path / "d.tif", DEEP).read_bytes()[:200]}  # fmt: skip
+           "a.dcm": b"hello", "a.nii": b"hello", "a.nii.gz": b"hello", "cut.tif": deep[:200], "double.tif": double}  # fmt: skip
     for name, content in bad.items():
         path = tmp_path / name
         path.write_bytes(content)
