@@ -66,7 +66,7 @@ def test_eight_bits_are_read_as_pillow_reads_them(name: str, tmp_path: Path) -> 
     path = tmp_path / name
     Image.fromarray(COLOUR).convert(path.stem).save(path)
     with Image.open(path) as image:
-        assert image.mode == path.stem or path.suffix == ".gif"
+        assert image.mode == path.stem or name in ("P.gif", "YCbCr.tif")  # which Pillow may turn into RGB as it reads
         want = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(pixels(path), want)
     np.testing.assert_array_equal(pixels(path, window=(10, 20), exif=True, slice=3), want)

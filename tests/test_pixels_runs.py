@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import yaml
 from PIL import Image
 
 import predict
+from analysis.report_runs import thumbnail
 from dassl.config import get_cfg_default
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
@@ -173,3 +176,13 @@ def test_all_kinds_are_found_in_a_folder(tmp_path: Path) -> None:
     for name in [*names, "x.gz", "y.txt", "nii.gz"]:
         (tmp_path / name).touch()
     assert [path.name for path in find_images([tmp_path])] == names
+
+
+def test_a_reports_thumbnail_of_a_deep_image_is_not_white(tmp_path: Path) -> None:
+    full = np.rint((SMOOTH - float(SMOOTH.min())) / np.ptp(SMOOTH) * 255)
+    shown = []
+    for name, values in (("8.png", full.astype(np.uint8)), ("16.png", full.astype(np.uint16) * 16)):
+        Image.fromarray(values).save(tmp_path / name)
+        raw = base64.b64decode(thumbnail(tmp_path / name).partition(",")[2])
+        shown.append(np.asarray(Image.open(io.BytesIO(raw)), float))
+    assert np.abs(shown[0] - shown[1]).mean() < 1 and np.ptp(shown[0]) > 100
