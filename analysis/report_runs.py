@@ -218,10 +218,23 @@ def thumbnail(path: Path) -> str:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-            small = image.convert("RGB")
+            small = _eight_bits(image).convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """More than 8 bits by the image's own range, which Pillow would clip at 255."""
+    if image.mode[0] not in "IF":
+        return image
+    values = np.asarray(image, np.float32)
+    low, high = (
+        np.min(values, where=np.isfinite(values), initial=np.inf),
+        np.max(values, where=np.isfinite(values), initial=-np.inf),
+    )
+    share = (values - low) / (high - low) if low < high else np.zeros_like(values)
+    return Image.fromarray((np.nan_to_num(np.clip(share, 0, 1)) * 255).astype(np.uint8))

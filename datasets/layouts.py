@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from yacs.config import CfgNode
 
-from dassl.utils import UserError
+from dassl.utils import IMAGE_SUFFIXES, UserError
 from datasets.class_names import plain
 from datasets.made_splits import PART_NAMES, Sample
 from datasets.never_data import LeftOut, data_folders, image_files
-from datasets.splits import IMAGE_SUFFIXES
 
 # Names of folders with pictures that were made from the images: no images of a class
 MADE_FROM = re.compile(

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dassl.utils import UserError
+from dassl.utils import IMAGE_SUFFIXES, UserError
 from datasets.class_names import Classes, classes_of
 from datasets.never_data import LeftOut, data_folders, image_files
-from datasets.splits import IMAGE_SUFFIXES, PARTS, Split
+from datasets.splits import PARTS, Split
 
 SHARES = {"train": 0.5, "val": 0.2, "test": 0.3}
 PART_NAMES = {

@@ -62,7 +62,7 @@ def image_files(folder: Path, suffixes: Collection[str], left_out: LeftOut | Non
     """
     found = []
     for path in _files(folder, "", left_out or LeftOut()):
-        if path.suffix.lower() in suffixes:
+        if path.name.lower().endswith(tuple(suffixes)):
             found.append(path)
         elif left_out is not None:
             left_out.others[path.suffix.lower() or path.name] += 1

@@ -18,7 +18,6 @@ from datasets.never_data import DRAWS
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 Row = tuple[str, int, str]  # path below the image folder, label, class name
 Split = dict[str, list[Row]]

@@ -10,10 +10,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from yacs.config import CfgNode
 
-from dassl.utils import UserError
+from dassl.utils import IMAGE_SUFFIXES, UserError
 from datasets.made_splits import PART_NAMES, Sample
 from datasets.never_data import is_never_data
-from datasets.splits import IMAGE_SUFFIXES
 
 # What columns are usually called, in lower case; the first that a table has is taken
 COLUMNS = {
@@ -146,7 +145,7 @@ def _below(name: str, table: Path, images: Path, where: str) -> str:
 
 
 def _spellings(path: Path) -> list[Path]:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
         return [path]
     suffixes = sorted(IMAGE_SUFFIXES)
     return [path, *(path.with_name(path.name + suffix) for suffix in (*suffixes, *map(str.upper, suffixes)))]

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from analysis.stats import ci95, mean
 from backbones import VisionLanguageBackbone, VisualPrompt
 from dassl.data.transforms import build_transform
-from dassl.utils import UserError, read_image
+from dassl.utils import PixelSettings, UserError, read_image
 from datasets import by_key
 from explain.figures import Panel, displayed, draw
 from explain.maps import mass_inside, shift
@@ -190,14 +190,14 @@ def zero_vector_effect(
     for kind in kinds:
         if kind not in ATTENTION_MAPS:
             raise UserError(f'the table compares attention, which asks for no class: {", ".join(ATTENTION_MAPS)}, not "{kind}"')
-    transform = build_transform(cfg, is_train=False)
+    transform, pixels = build_transform(cfg, is_train=False), PixelSettings.from_cfg(cfg)
     effects = []
     for key in tqdm(keys, desc="datasets", disable=None, leave=False):
         paths = images_with_masks(root, key, count, seed, backbone.image_size)
         found: dict[str, list[Shift]] = {kind: [] for kind in kinds}
         for start in range(0, len(paths), BATCH_SIZE):
             part = paths[start : start + BATCH_SIZE]
-            images = torch.stack([transform(read_image(str(path))) for path in part]).to(backbone.device)
+            images = torch.stack([transform(read_image(str(path), pixels)) for path in part]).to(backbone.device)
             plain, prompted = (attention_maps(kinds, backbone, images, one) for one in (None, prompt))
             for kind in kinds:
                 shares = prompted[kind].prompt_share.tolist()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dassl.data import DatasetWrapper
+from dassl.utils import PixelSettings, reading
 from features.disk import Space, digest
 
 
@@ -115,10 +116,16 @@ def transform_name(transform: Any) -> str:
 
 
 def view_key(dataset: DatasetWrapper, epoch: int, number: int) -> bytes:
-    """The image's contents, and the random stream that its view is drawn from (none under a test transform)."""
+    """The image's contents, and the random stream that its view is drawn from (none under a test transform).
+
+    How the file is read is part of the key where that is not Pillow's ``convert("RGB")``: features of such files that were
+    stored before there was another way are never found again, those of all others are.
+    """
     path = dataset.data_source[number].impath
     status = os.stat(path)
-    return digest(content(path, status.st_size, status.st_mtime_ns), dataset.view_name(number, epoch))
+    state = (path, status.st_size, status.st_mtime_ns)
+    how = _reading(*state, dataset.pixels)
+    return digest(content(*state), dataset.view_name(number, epoch), *([how] if how else []))
 
 
 @lru_cache(maxsize=200_000)
@@ -126,3 +133,9 @@ def content(path: str, size: int, modified: int) -> bytes:
     """SHA-256 of a file, read again when its size or time changes."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).digest()
+
+
+@lru_cache(maxsize=200_000)
+def _reading(path: str, size: int, modified: int, settings: PixelSettings) -> str:
+    """:func:`dassl.utils.reading`, looked up again when the file changes."""
+    return reading(path, settings)

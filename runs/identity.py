@@ -19,13 +19,14 @@ from runs.overrides import OWN_IMAGES
 from trainers import methods
 
 COLUMNS = ("PATH", "LABEL", "CLASS", "SPLIT", "GROUP")  # keys for the columns of a CSV
-# Where a run is kept, how it is fed and how it talks do not change what it computes; the image size is the backbone's, the
-# class names and, where none is set, the template are the data's
+# Where a run is kept, how it is fed, how it talks and what it refuses do not change what it computes; the image size is the
+# backbone's, the class names and, where none is set, the template are the data's
 NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
     "INPUT.SIZE",
+    "INPUT.MAX_PIXELS",
     "FEATURES.MODE",
     "FEATURES.ROOT",
     "DATASET.TITLE",

@@ -17,10 +17,9 @@ from yacs.config import CfgNode
 from analysis.results import CONFIG, DamagedRun, read_record
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError, read_image
+from dassl.utils import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, UserError, read_image
 from datasets.facts import facts_without_images
 from datasets.never_data import LeftOut, image_files
-from datasets.splits import IMAGE_SUFFIXES
 from runs.config import default_config, merge_file
 from trainers.base import VLTrainer
 
@@ -155,8 +154,8 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 class ImageFiles(Dataset[tuple[int, Any]]):
     """Items: the number of a file, and its image as ``transform`` makes it, or an :class:`Unreadable`."""
 
-    def __init__(self, paths: Sequence[Path], transform: Callable[[Image.Image], Any]) -> None:
-        self.paths, self.transform = paths, transform
+    def __init__(self, paths: Sequence[Path], transform: Callable[[Image.Image], Any], pixels: PixelSettings) -> None:
+        self.paths, self.transform, self.pixels = paths, transform, pixels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -164,10 +163,9 @@ class ImageFiles(Dataset[tuple[int, Any]]):
     def __getitem__(self, index: int) -> tuple[int, Any]:
         path = self.paths[index]
         try:
-            image = read_image(str(path))
-        # a damaged file makes Pillow's decoders stumble over whatever comes next: SyntaxError, EOFError, struct.error, …
-        except Exception as error:
-            return index, Unreadable(path, " ".join(str(error).split()) or type(error).__name__)
+            image = read_image(str(path), self.pixels)
+        except UnreadableImage as error:
+            return index, Unreadable(path, error.reason)
         return index, self.transform(image)
 
 
@@ -178,7 +176,7 @@ def image_batches(
 
     A batch in which nothing could be read has no image: (0, 3, H, W).
     """
-    files = ImageFiles(paths, build_transform(trainer.cfg, is_train=False))
+    files = ImageFiles(paths, build_transform(trainer.cfg, is_train=False), PixelSettings.from_cfg(trainer.cfg))
     size = trainer.backbone.image_size
     for items in DataLoader(files, batch_size=batch_size, num_workers=workers, collate_fn=list):
         readable = [(paths[index], image) for index, image in items if not isinstance(image, Unreadable)]

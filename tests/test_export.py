@@ -130,3 +130,7 @@ def test_the_programme_in_the_docs_serves_it_without_this_project(run, served, b
     for ours, wanted in zip(lines, json.loads(capsys.readouterr().out)["images"], strict=True):
         assert ours["image"] == wanted["image"]
         assert ours["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-4)
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(deep)
+    done = subprocess.run([*call, *words[:2], str(deep)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and f"{deep}: more than 8 bits" in done.stderr

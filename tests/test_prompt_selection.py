@@ -169,7 +169,7 @@ def test_only_training_images_are_read_and_no_random_number_is_drawn(
     trainer = build("BiomedDPT", tiny_biomedclip, btmri_root, tmp_path, split="base", shots=3, **SELECTING[how])
     read, before = [], torch.get_rng_state()
     real = data.read_image
-    monkeypatch.setattr(data, "read_image", lambda path: read.append(path) or real(path))
+    monkeypatch.setattr(data, "read_image", lambda path, *how: read.append(path) or real(path, *how))
     published = trainer.fixed_features
     trainer.select_prompts()
     assert torch.equal(torch.get_rng_state(), before)

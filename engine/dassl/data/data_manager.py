@@ -17,7 +17,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.loader import EpochLoader, SharedCounts, scoped_seed
 from dassl.data.samplers import Visit, build_sampler, epoch_key
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import SettingError, UserError, read_image
+from dassl.utils import PixelSettings, SettingError, UnreadableImage, UserError, read_image
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,8 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
 
     Items: ``label``, ``domain``, ``impath``, ``index`` and ``img``, (C, H, W); with K_TRANSFORMS > 1, a list of K of
     them. With a list of transforms there are ``img2``, ``img3``, … too; with RETURN_IMG0 ``img0``, which is not
-    augmented, only resized. Without a transform ``img`` is the PIL image.
+    augmented, only resized. Without a transform ``img`` is the PIL image. Images are read by ``pixels``, the
+    settings of INPUT that say how.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     ) -> None:
         self.cfg, self.data_source = cfg, data_source
         self.transform, self.is_train = transform, is_train
+        self.pixels = PixelSettings.from_cfg(cfg)
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
@@ -197,9 +199,9 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
         try:
-            img0 = read_image(item.impath)
-        except OSError as error:
-            raise UserError(f"{item.impath} cannot be read as an image: {error}") from error
+            img0 = read_image(item.impath, self.pixels)
+        except UnreadableImage as error:
+            raise UserError(f"{item.impath} cannot be read as an image: {error.reason}") from error
 
         def views(transform: Callable[[Any], Any], number: int = 0) -> Any:
             draws = range(number * self.k_tfm, (number + 1) * self.k_tfm)

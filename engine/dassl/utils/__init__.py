@@ -21,6 +21,7 @@ from dassl.utils.errors import (
 )
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, reading
 from dassl.utils.registry import Registry, build_from
 from dassl.utils.tools import (
     atomic,
@@ -50,15 +51,18 @@ from dassl.utils.torchtools import (
 
 __all__ = [
     "AverageMeter",
+    "IMAGE_SUFFIXES",
     "Logger",
     "MetricMeter",
     "MisfitError",
     "MissingFileError",
     "NotFiniteError",
+    "PixelSettings",
     "Registry",
     "build_from",
     "SettingError",
     "UnknownNameError",
+    "UnreadableImage",
     "UserError",
     "adjust_learning_rate",
     "atomic",
@@ -80,6 +84,7 @@ __all__ = [
     "open_specified_layers",
     "read_image",
     "read_json",
+    "reading",
     "restore",
     "resume_from_checkpoint",
     "rng_state",

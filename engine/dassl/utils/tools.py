@@ -19,10 +19,10 @@ from typing import Any
 from urllib.request import urlretrieve
 
 import numpy as np
-import PIL.Image
 import torch
 
 from dassl.utils.errors import UnknownNameError, nearest
+from dassl.utils.pixels import read_image as read_image
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -89,16 +89,6 @@ def set_random_seed(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.cuda.manual_seed_all(seed)
-
-
-def read_image(path: str) -> PIL.Image.Image:
-    """Decode an image file as RGB.
-
-    Raises:
-        OSError: the file is missing or no image.
-    """
-    with PIL.Image.open(path) as image:
-        return image.convert("RGB")
 
 
 def collect_env_info() -> str:
