@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dassl.utils import IMAGE_SUFFIXES
 from datasets.made_splits import make_split
 from datasets.never_data import LeftOut, image_files, is_never_data
-from datasets.splits import IMAGE_SUFFIXES, PARTS
+from datasets.splits import PARTS
 from runs.inference import find_images
 from tests.own_images import draw
 
