@@ -4,7 +4,7 @@
 #   bash benchmarks/gpu.sh run OUT [--minutes 12]    there, with .gpu/ beside: tests and measurements; results in OUT as they come
 #   bash benchmarks/gpu.sh run OUT --device cpu --minutes 5 [--tiny]    see at home that it works; the numbers mean nothing
 #
-# run: --only STEP … and --seed are of `python -m benchmarks.gpu --help`; PYTHON is the interpreter that has torch (.venv's, else python3).
+# run: python -m benchmarks.gpu --help lists the steps (--only); PYTHON is the interpreter that has torch (.venv's, else python3).
 # The table is written into the docs from what came back:
 #   python -m benchmarks.gpu --from OUT/gpu.json --out docs/PERFORMANCE.md
 set -euo pipefail
