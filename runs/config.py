@@ -36,6 +36,11 @@ def default_config() -> CfgNode:
     cfg.MODEL.BACKBONE.COMPILE = ""  # torch.compile's mode for the text tower; "" = not compiled
     cfg.MODEL.BACKBONE.TF32 = False  # on a GPU: float32 products in TF32, faster and coarser
     cfg.TEST.EVALUATOR = "ClassificationPerImage"  # Dassl's Classification, which also keeps what was said of each image
+    # how files become 8-bit RGB, in training and prediction alike
+    cfg.INPUT.WINDOW = ()  # lo, hi: values that become 0 and 255 in images of more than 8 bits; (): each image's own range
+    cfg.INPUT.EXIF = False  # turn images as their EXIF tag says
+    cfg.INPUT.SLICE = -1  # of a volume, from 0; -1: the middle one
+    cfg.INPUT.MAX_PIXELS = 100_000_000  # an image with more is refused before it is decoded
     cfg.FEATURES = CfgNode()
     cfg.FEATURES.MODE = "store"  # frozen image features are kept on disk; "direct" encodes every image every time
     cfg.FEATURES.ROOT = ""  # folder of the store; "" = ~/.cache/biomed-dpt/features, or below BIOMED_DPT_CACHE

@@ -32,11 +32,6 @@ _C.INPUT.COLORJITTER_H = 0.1
 _C.INPUT.RGS_P = 0.2
 _C.INPUT.GB_P = 0.5
 _C.INPUT.GB_K = 21
-# How files become 8-bit RGB, in training and prediction alike; not Dassl's
-_C.INPUT.WINDOW = ()  # lo, hi: values that become 0 and 255 in images of more than 8 bits; (): each image's own range
-_C.INPUT.EXIF = False  # turn images as their EXIF tag says
-_C.INPUT.SLICE = -1  # of a volume, from 0; -1: the middle one
-_C.INPUT.MAX_PIXELS = 100_000_000  # an image with more is refused before it is decoded
 
 _C.DATASET = CN()
 _C.DATASET.ROOT = ""

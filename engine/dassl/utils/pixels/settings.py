@@ -37,17 +37,18 @@ class PixelSettings:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> PixelSettings:
-        """The settings of ``cfg.INPUT``.
+        """The settings of ``cfg.INPUT``; of a config without them, as Dassl's own is, the defaults.
 
         Raises:
             SettingError: a value that cannot be used.
         """
         own = cfg.INPUT
-        if own.SLICE < MIDDLE:
-            raise SettingError(f"INPUT.SLICE is {own.SLICE}, must be the number of a slice, from 0, or -1 for the middle one")
-        if own.MAX_PIXELS < 1:
-            raise SettingError(f"INPUT.MAX_PIXELS is {own.MAX_PIXELS}, must be 1 or more")
-        return cls(_window(tuple(own.WINDOW)), bool(own.EXIF), int(own.SLICE), int(own.MAX_PIXELS))
+        number, limit = own.get("SLICE", MIDDLE), own.get("MAX_PIXELS", MAX_PIXELS)
+        if number < MIDDLE:
+            raise SettingError(f"INPUT.SLICE is {number}, must be the number of a slice, from 0, or -1 for the middle one")
+        if limit < 1:
+            raise SettingError(f"INPUT.MAX_PIXELS is {limit}, must be 1 or more")
+        return cls(_window(tuple(own.get("WINDOW", ()))), bool(own.get("EXIF", False)), int(number), int(limit))
 
     def check_size(self, width: int, height: int) -> None:
         """Raise a :class:`Refusal` for an image of more pixels than are allowed."""
