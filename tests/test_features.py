@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -47,6 +48,16 @@ def test_views_are_those_of_the_image_loader_each_encoded_once(tiny_biomedclip, 
         assert len(trainer.store.images("train")) == SHOTS * 4 and len(trainer.store.images("val")) == SHOTS * 4
     assert sum(encoded) == 5 * len(trainer.dm.dataset.train_x)
     assert not torch.equal(trainer.store.views(5).features, trainer.store.views(6).features)
+
+
+def test_views_do_not_depend_on_where_the_data_lies(tiny_biomedclip, btmri_root, tmp_path) -> None:
+    (tmp_path / "link").symlink_to(btmri_root)
+    shutil.copytree(btmri_root, tmp_path / "copy")
+    names = []
+    for place in (btmri_root, tmp_path / "link", tmp_path / "copy"):
+        dataset = quick("CLIPAdapter", tiny_biomedclip, place, tmp_path / f"run{len(names)}").dm.train_loader_x.dataset
+        names.append([dataset.view_name(number, 3) for number in range(len(dataset))])
+    assert names[0] == names[1] == names[2] and len(set(names[0])) == SHOTS * 4
 
 
 def test_the_store_has_no_way_in_for_test_images(tiny_biomedclip, btmri_root, tmp_path) -> None:

@@ -17,7 +17,7 @@ CHANCE = 25.0  # four classes, equally many test images each
 HARDER = {"OPTIM.NAME": "adam", "OPTIM.LR": "0.02", "INPUT.RRCROP_SCALE": "(0.8,1.0)"}
 ADAPTERS = ("CLIPAdapter", "TipAdapterF")
 IMAGE_PROMPTS = ("MaPLe", "PromptSRC", "VPT", "DPT")
-EPOCHS = {"CLIPAdapter": 100, "TipAdapterF": 100, "CoCoOp": 3, "CoOp": 30, "ProGrad": 30, "KgCoOp": 30}
+EPOCHS = {"CLIPAdapter": 100, "TipAdapterF": 100, "VPT": 25, "CoCoOp": 3, "CoOp": 30, "ProGrad": 30, "KgCoOp": 30}
 LEARNERS = [name for name, cls in methods().items() if cls.learns]
 
 pytestmark = pytest.mark.skipif(

@@ -222,6 +222,8 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         if not self.is_train:
             return ""
         root, path = os.path.expanduser(self.cfg.DATASET.ROOT), self.data_source[idx].impath
+        if root and path.startswith(os.path.realpath(root) + os.sep):  # a root that is a link, of images found behind it
+            root = os.path.realpath(root)
         name = os.path.relpath(path, root).replace(os.sep, "/") if root else path
         return f"view/{self._seed}/{epoch_key(epoch, turn)}/{name}/{draw}"
 
