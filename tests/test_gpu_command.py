@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import environment, measure, pack, rows, steps, whole
-from benchmarks.setting import MeasurementFailed, Setting
+from benchmarks.setting import MeasurementFailed, Setting, isolated
 from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
 from tests.test_benchmarks import KVASIR
 
@@ -57,13 +57,13 @@ def test_every_step_measures_and_has_its_lines(setting: Setting, monkeypatch: py
     """In this process, where the steps' own processes would import everything again."""
 
     def here(setting: Setting, call: str, timeout: float | None = None, **arguments: Any) -> Any:
-        return steps_here(setting, call, **arguments)
+        return isolated(setting, call, **arguments)
 
     monkeypatch.setattr(steps, "in_process", here)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(steps, "ON_A_CPU", "tf32 or bit and TipAdapterF")
     results = {
-        "device": "cuda", "machine": steps_here(setting, "machine:describe"), "setting": vars(setting), "steps": {},
+        "device": "cuda", "machine": isolated(setting, "machine:describe"), "setting": vars(setting), "steps": {},
     }  # fmt: skip
     for name in ("tests", "rates", "steps-eager", "steps-bf16", "steps-reference", "seeds", "profile", "memory"):
         results["steps"][name] = gpu.outcome(steps.PARTS[name], setting, 400.0, "cuda") | {"took_s": 1.0}
@@ -78,12 +78,6 @@ def test_every_step_measures_and_has_its_lines(setting: Setting, monkeypatch: py
     assert not rows.wrong(results)
     results["steps"]["tests"]["result"]["outcomes"]["test_x"] = "FAILED"
     assert rows.wrong(results) and "`test_x`: see log.txt" in rows.tables(results)
-
-
-def steps_here(setting: Setting, call: str, **arguments: Any) -> Any:
-    from benchmarks.setting import isolated
-
-    return isolated(setting, call, **arguments)
 
 
 def test_a_comparison_that_does_not_end_in_time_counts_what_it_has(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
