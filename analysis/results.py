@@ -31,7 +31,8 @@ class Run:
 
     ``dataset`` is the title of own images (``own_images``), a published dataset's name else. ``changed`` holds the settings
     that differ from the project's config files for this method, task and dataset (key -> value of the config file, value
-    used); ``None`` where that is not known. A metric that is not defined is ``None``.
+    used); ``None`` where that is not known. A metric that is not defined is ``None``. ``warnings`` stand below every table that
+    the run is in.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Run:
     config_hash: str = ""
     git: Mapping[str, Any] = field(default_factory=dict)
     own_images: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -231,6 +233,7 @@ def read_run(folder: Path) -> Run:
             record.get("config_hash", ""),
             record.get("git") or {},
             OWN_IMAGES in (record.get("dataset_class"), record["dataset"]),
+            tuple(map(str, record.get("warnings") or ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error

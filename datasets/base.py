@@ -32,6 +32,7 @@ class BiomedDataset(DatasetBase):
         image_folder: what the paths of the split file start from.
         ordered: the classes are grades, in label order.
         notes: what a reader of the results should know; ``root_note`` is set on generated data.
+        warnings: what a reader of a table should know; they stand below it.
 
     Raises:
         UserError: no such folder (with where to get it), a bad split file, missing images.
@@ -49,6 +50,7 @@ class BiomedDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         own = cfg.DATASET
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         for field, value in self.words(cfg).items():
             setattr(self, field, value)
         root = Path(own.ROOT).expanduser().resolve()
@@ -58,9 +60,12 @@ class BiomedDataset(DatasetBase):
         split = self._split(images, split_path, cfg)
         self.split_hash = splits.split_hash(split)
         self.all_classnames = [name for _, name in sorted({(n, c) for part in splits.PARTS for _, n, c in split[part]})]
+        if len(self.all_classnames) < 2:
+            raise UserError(f'{images} has one class, "{self.all_classnames[0]}": there is nothing to tell it from')
         drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
         chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
         self.data_hash = splits.files_hash(images, chosen)
+        self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new")
         train, val, test = (
             [Datum(impath=str(images / path), label=label, classname=name) for path, label, name in chosen[part]]
             for part in splits.PARTS
