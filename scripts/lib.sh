@@ -3,6 +3,7 @@
 #   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
 #   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
 #   SEEDS     seeds where none is named (1 2 3)          PYTHON    interpreter (.venv's, else python)
+#   DOWNLOAD=1        a published dataset that is not in DATA is fetched first (python -m datasets.download)
 #   SEEDS_TOGETHER=1  the seeds of a setting are trained as one batch, by the methods that can
 #
 # DATASET is the name of a file in configs/datasets, or the path of your own dataset's YAML file.
@@ -48,9 +49,21 @@ dataset_file() { if [[ "$1" == *.yaml ]]; then echo "$1"; else echo "$REPO/confi
 is_dataset() { [ -f "$(dataset_file "$1")" ]; }
 dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' '); }
 
+# The dataset's images, fetched where they are asked for and not there; once per script
+fetched() {
+    [ "${DOWNLOAD:-0}" = 1 ] && [ "${FETCHED:-}" != "$DATASET" ] || return 0
+    if [ ! -f "$REPO/datasets/$DATASET.py" ]; then
+        echo "DOWNLOAD=1: $DATASET is no published dataset, nothing is fetched"
+    else
+        PYTHONPATH="$REPO${PYTHONPATH:+:$PYTHONPATH}" "$PYTHON" -m datasets.download "$DATASET" --root "$DATA"
+    fi
+    FETCHED="$DATASET"
+}
+
 # run METHOD few_shot|base2new "SHOTS …" "SEEDS …" [train.py arguments]: train.py skips what is done
 run() {
     local method="$1" task="$2" shots="$3" seeds="$4"; shift 4
+    fetched
     local folder=few_shot config
     [ "$task" = few_shot ] || folder=base_to_novel
     config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
