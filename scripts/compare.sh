@@ -8,6 +8,7 @@ known="$("$PYTHON" "$REPO/train.py" --list-methods few_shot)"
 why="$(mktemp)"
 trap 'rm -f "$why"' EXIT
 status=0
+fetched
 for task in ${TASKS:-few_shot base2new}; do
     if ! fitting="$("$PYTHON" "$REPO/train.py" --list-methods "$task" --root "$DATA" --backbone "$BACKBONE" \
         --dataset-config-file "$DATASET_FILE" ${EXTRA[@]+"${EXTRA[@]}"} 2> "$why")"; then
