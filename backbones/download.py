@@ -192,6 +192,22 @@ def download(name: str, place: Place) -> bool:
     return fetched
 
 
+def absent(name: str, place: Place) -> list[str]:
+    """The files of a backbone that are not there, as far as those that are there tell what it needs; nothing is fetched.
+
+    Raises:
+        UserError: unknown name.
+    """
+    name = check_name(name)
+    if name == "PhantomCLIP":
+        return []
+    for source in sources(name, place):
+        missing = [" or ".join(group) for group in source.files if not any(place.have(source, file) for file in group)]
+        if missing:
+            return [f"{source.repository}: {file}" for file in missing]
+    return []
+
+
 def _first(source: Source, names: tuple[str, ...], place: Place, needed: bool) -> bool:
     """Fetch the first of these files that exists; whether there was one to fetch."""
     if any(place.have(source, name) for name in names):
