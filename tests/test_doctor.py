@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -63,17 +62,9 @@ def test_a_new_machine_has_no_fault_and_is_told_what_is_missing(tmp_path: Path, 
 def test_what_is_named_must_be_there(tmp_path: Path, btmri_root: Path, capsys) -> None:
     status, found = report(capsys, "busi", "btmri", "--root", btmri_root, "--backbone", "BiomedCLIP")
     assert status == 1 and found["busi"][0] == found["BiomedCLIP"][0] == "FAIL"
-    assert (
-        found["btmri"][0] == "WARN" and "other counts" in found["btmri"][1] and "datasets.download btmri" in found["btmri"][2]
-    )
+    state, said, mend = found["btmri"]
+    assert state == "WARN" and "other counts" in said and "datasets.download btmri" in mend
     weights = write_tiny_biomedclip(tmp_path / "weights")
-    status, found = report(capsys, "btmri", "--root", btmri_root, "--backbone", "BiomedCLIP", "--backbone-path", weights)
-    assert found["BiomedCLIP"][0] == "FAIL"  # the text tower's tokenizer is told by the configuration
-    (config,) = weights.glob("open_clip_config.json")
-    content = json.loads(config.read_text())
-    for key in ("hf_model_name", "hf_tokenizer_name"):
-        content["model_cfg"]["text_cfg"][key] = "org/text"
-    config.write_text(json.dumps(content))
     status, found = report(capsys, "btmri", "--root", btmri_root, "--backbone", "BiomedCLIP", "--backbone-path", weights)
     assert status == 0 and found["BiomedCLIP"] == ("OK", f"its files are in {weights}", "")
     (weights / "open_clip_model.safetensors").unlink()
