@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,14 +101,14 @@ def _bring(cls: type[BiomedDataset], options: Options) -> None:
     if by_hand.is_file():
         print(f"{name}: from {by_hand}, which was there", flush=True)
         try:
-            install(by_hand, root, cls)
+            _install(by_hand, root, cls)
         except DamagedError as error:
             raise UserError(f"{error}; put a whole one there, or remove it to have it fetched") from error
         return
     if not fetched.is_file():
         _fetch(cls, fetched, options)
     try:
-        install(fetched, root, cls)
+        _install(fetched, root, cls)
     except DamagedError as error:
         fetched.unlink()
         raise UserError(f"{error}; it was removed: run the same command again") from error
@@ -119,6 +118,12 @@ def _bring(cls: type[BiomedDataset], options: Options) -> None:
         fetched.rename(by_hand)
     else:
         fetched.unlink()
+
+
+def _install(archive: Path, root: Path, cls: type[BiomedDataset]) -> None:
+    left_out = install(archive, root, cls)
+    if left_out:
+        print(f"{cls.dataset_dir}: {left_out} hidden, system or cache files of the archive were left out", flush=True)
 
 
 def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
@@ -236,7 +241,6 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all there, 2 some are not (each named in a line of its own)."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     failed = []
     try:
         args = _options(argv)

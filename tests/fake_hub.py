@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 @dataclass
 class Served:
@@ -54,6 +56,16 @@ class FakeHub:
     def __init__(self, url: str, files: dict[str, Served]) -> None:
         self.url = url
         self.files = files
+
+    def replaces_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For the hub library in this process, as HF_ENDPOINT does it for another one."""
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     def dataset(self, name: str, served: Served, repository: str = "TahaKoleilat/BiomedCoOp") -> Served:
         self.files[f"/datasets/{repository}/resolve/main/{name}.zip"] = served
@@ -138,11 +150,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = total - start != len(body)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has seen enough goes away; what it then says is looked at, not what this side does."""
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[FakeHub]:
     """A server on this machine, until the block is left."""
     handler = type("Handler", (_Handler,), {"files": {}, "closing": threading.Event()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

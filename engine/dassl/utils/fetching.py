@@ -213,7 +213,8 @@ def _chunks(response: Response) -> Iterator[bytes]:
     import urllib3
 
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
+        while chunk := response.raw.read1(CHUNK, decode_content=False):  # what has come: a stall loses none of it
+            yield chunk
     except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
         raise CutError("stalled: no byte came for too long") from error
     except (urllib3.exceptions.HTTPError, requests.exceptions.RequestException, OSError) as error:

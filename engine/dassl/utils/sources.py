@@ -97,7 +97,7 @@ def hub_file(repository: str, name: str, repo_type: str = "model", timeout: floa
 
     if constants.HF_HUB_OFFLINE:
         raise SourceError("HF_HUB_OFFLINE is set in the environment")
-    url = hf_hub_url(repository, name, repo_type=repo_type, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(repository, name, repo_type=repo_type)
     try:
         about = get_hf_file_metadata(url, timeout=timeout)
     except (EntryNotFoundError, RepositoryNotFoundError, GatedRepoError) as error:
