@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from dassl.utils import UserError, nearest
-from dassl.utils.fetching import ATTEMPTS, fetch
-from dassl.utils.sources import TIMEOUT, Remote, SourceError, hub_file, need_space, reachable, reason
+from dassl.utils.fetching import ATTEMPTS, fetch, partial_path
+from dassl.utils.sources import TIMEOUT, CutError, Remote, SourceError, gigabytes, hub_file, need_space, reachable, reason
 from dassl.utils.unpacking import DamagedError
 from datasets import by_key
 from datasets.archives import install, report
@@ -116,8 +116,8 @@ def _bring(cls: type[BiomedDataset], options: Options) -> None:
         raise UserError(f"{error} (the archive is kept as {fetched}; remove it to fetch it anew)") from error
     if options.keep:
         fetched.rename(by_hand)
-    else:
-        fetched.unlink()
+    for path in root.glob(f".{name}.zip*"):  # with what came of it from a source that did not end it
+        path.unlink()
 
 
 def _install(archive: Path, root: Path, cls: type[BiomedDataset]) -> None:
@@ -140,6 +140,8 @@ def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
         _from_hub(name, target, options)
         return
     except SourceError as error:
+        if isinstance(error, CutError) and partial_path(target).is_file():  # better gone on with than begun anew elsewhere
+            raise UserError(f"{name}.zip from Hugging Face: {error}") from error
         not_hub = error
     try:
         if not cls.drive_id or not _answers(DRIVE):
@@ -160,16 +162,17 @@ def _from_hub(name: str, target: Path, options: Options) -> None:
     if not _answers(constants.ENDPOINT):
         raise SourceError(f"{urlsplit(constants.ENDPOINT).hostname} is not reachable")
     remote = hub_file(ARCHIVES, f"{name}.zip", "dataset", min(options.timeout, 10), begins=ZIP)
+    print(f"{name}: from Hugging Face{f', {gigabytes(remote.size)}' if remote.size else ''}", flush=True)
     _transfer(remote, name, target, options)
 
 
 def _transfer(remote: Remote, name: str, target: Path, options: Options) -> None:
-    def room(missing: int) -> None:
-        whole = remote.size or missing
-        what = f"{name} needs room for the archive (about as much again for the images)"
-        need_space(options.root, missing + UNPACKED * whole, what)
+    fetch(remote, target, options.timeout, options.attempts, lambda missing: _room(name, missing, remote.size, options))
 
-    fetch(remote, target, options.timeout, options.attempts, room)
+
+def _room(name: str, missing: int, whole: int | None, options: Options) -> None:
+    what = f"{name} needs room for the archive (about as much again for the images)"
+    need_space(options.root, missing + UNPACKED * (whole or missing), what)
 
 
 def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> None:
@@ -179,6 +182,13 @@ def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> Non
 
     name = cls.dataset_dir
     output = target.with_name(f"{target.name}.drive")
+    checked = []
+
+    def progress(come: int, total: int | None) -> None:
+        if total is not None and not checked:
+            _room(name, total - come, total, options)
+            checked.append(total)
+
     try:
         gdown.download(
             id=cls.drive_id,
@@ -188,6 +198,7 @@ def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> Non
             timeout=options.timeout,
             retries=options.attempts - 1,
             use_cookies=False,
+            progress=progress,
         )
     except (gdown.exceptions.DownloadError, requests.exceptions.RequestException, OSError) as error:
         raise SourceError(reason(error)) from error

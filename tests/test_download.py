@@ -17,6 +17,7 @@ import gdown
 import pytest
 
 import datasets.download as command
+from dassl.utils.sources import gigabytes
 from datasets import by_key
 from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
 from tests.fake_hub import FakeHub, Served, serving, zipped
@@ -69,7 +70,8 @@ def test_a_good_archive_twice(hub: FakeHub, good: bytes, run, tmp_path: Path) ->
     served = hub.dataset("BTMRI", Served(good))
     status, out, _ = run()
     assert status == 0 and whole(tmp_path) and left(tmp_path) == ["BTMRI"]
-    assert out.startswith("BTMRI: 24 images (train 12, val 4, test 8) in ") and "warning: BTMRI: the published split" in out
+    assert out.startswith(f"BTMRI: from Hugging Face, {gigabytes(len(good))}\nBTMRI: 24 images (train 12, val 4, test 8) in ")
+    assert "warning: BTMRI: the published split" in out
     status, out, _ = run("BTMRI")
     assert status == 0 and out.startswith("BTMRI: there already: 24 images") and served.gets == [0]
 
@@ -78,7 +80,7 @@ def test_published_counts_are_said(hub: FakeHub, good: bytes, run, monkeypatch) 
     monkeypatch.setattr(by_key()["btmri"], "published_sizes", (12, 4, 8))
     hub.dataset("BTMRI", Served(good))
     status, out, _ = run()
-    assert (status, out.count("\n")) == (0, 1) and out.rstrip().endswith("as published")
+    assert (status, out.count("\n")) == (0, 2) and out.rstrip().endswith("as published")
 
 
 def test_a_cut_is_gone_on_with_in_one_call(hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
@@ -94,6 +96,21 @@ def test_the_next_call_goes_on_where_the_last_was_cut(hub: FakeHub, good: bytes,
     assert status == 2 and "7000 bytes are kept" in err and not (tmp_path / "data" / "BTMRI").exists()
     assert (tmp_path / "data" / ".BTMRI.zip.part").stat().st_size == 7000
     assert run()[0] == 0 and served.gets == [0, 7000] and whole(tmp_path) and left(tmp_path) == ["BTMRI"]
+
+
+def test_a_transfer_that_was_cut_is_not_begun_anew_on_drive(hub: FakeHub, good: bytes, run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(command, "DRIVE", hub.url)
+    monkeypatch.setattr(gdown, "download", lambda **more: pytest.fail("asked"))
+    hub.dataset("BTMRI", Served(good, cut=1, after=7000))
+    status, _, err = run("btmri", "--attempts", "1")
+    assert status == 2 and "the same command goes on there" in err and "By hand" not in err
+
+
+def test_what_one_source_began_is_cleared_when_another_ends_it(hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
+    hub.dataset("BTMRI", Served(good, cut=1, after=7000))
+    assert run("btmri", "--attempts", "1")[0] == 2
+    (tmp_path / "data" / ".BTMRI.zip").write_bytes(good)
+    assert run("btmri", "--keep")[0] == 0 and left(tmp_path) == ["BTMRI", "BTMRI.zip"]
 
 
 def test_a_source_that_cannot_go_on_starts_anew(hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
@@ -190,6 +207,7 @@ def test_drive_where_the_hub_fails(hub: FakeHub, good: bytes, run, tmp_path: Pat
     def gives(content: bytes):
         def download(id: str, output: str, **more: object) -> str:
             asked.append((id, more["resume"], more["timeout"]))
+            more["progress"](0, len(content))
             Path(output).write_bytes(content)
             return output
 
@@ -209,6 +227,9 @@ def test_drive_where_the_hub_fails(hub: FakeHub, good: bytes, run, tmp_path: Pat
     monkeypatch.setattr(gdown, "download", gives(good))
     status, out, _ = run()
     assert status == 0 and "trying Google Drive" in out and whole(tmp_path) and left(tmp_path) == ["BTMRI"]
+    shutil.rmtree(tmp_path / "data" / "BTMRI")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(10))
+    assert "needs room for the archive" in run()[2] and left(tmp_path) == []
     assert asked[-1] == (by_key()["btmri"].drive_id, True, 0.5)
 
 
