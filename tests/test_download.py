@@ -299,22 +299,32 @@ def test_two_processes_at_once_fetch_once(hub: FakeHub, good: bytes, tmp_path: P
     assert sum("there already" in out for out in said) == 1
 
 
-def test_download_in_the_scripts(hub: FakeHub, good: bytes, tmp_path: Path) -> None:
+def script(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    call = ["bash", *words, "--", "DATALOADER.NUM_WORKERS", "0"]
+    env = os.environ | {"BACKBONE": "PhantomCLIP", "OMP_NUM_THREADS": "2"} | environment
+    return subprocess.run(call, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_download_in_a_script(hub: FakeHub, good: bytes, tmp_path: Path) -> None:
     served = hub.dataset("BTMRI", Served(good))
-    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "2", "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0",
-                        "DATA": str(tmp_path / "data"), "OUTPUT": str(tmp_path / "out"), "BACKBONE": "PhantomCLIP"}  # fmt: skip
-
-    def script(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        call = ["bash", *words, "--", "DATALOADER.NUM_WORKERS", "0"]
-        return subprocess.run(call, cwd=REPO, env=env | more, capture_output=True, text=True, timeout=300)
-
-    without = script("scripts/zero_shot/few_shot.sh", "btmri", "1", "1")
-    assert without.returncode != 0 and "python -m datasets.download btmri" in without.stderr
-    done = script("scripts/zero_shot/few_shot.sh", "btmri", "1", "1", DOWNLOAD="1")
+    done = script("scripts/zero_shot/few_shot.sh", "btmri", "1", "1", DOWNLOAD="1", PYTHON=sys.executable, HF_ENDPOINT=hub.url,
+                  HF_HUB_OFFLINE="0", DATA=str(tmp_path / "data"), OUTPUT=str(tmp_path / "out"))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "BTMRI: 24 images" in done.stdout and "ZeroshotCLIP" in done.stdout and served.gets == [0]
-    both = script(
-        "scripts/compare.sh", "btmri", "1", DOWNLOAD="1", METHODS="ZeroshotCLIP", TASKS="few_shot base2new", SHOTS="1"
-    )
-    assert both.returncode == 0, both.stderr
-    assert both.stdout.count("there already") == 1 and served.gets == [0]
+    assert "BTMRI: 24 images" in done.stdout and "ZeroshotCLIP" in done.stdout and served.gets == [0] and whole(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["compare.sh", "coop/base2new.sh", "coop/eval_few_shot.sh"])
+def test_scripts_download_once_before_their_first_run(name: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *--list*) echo CoOp ZeroshotCLIP;; *) echo "$@" >> {tmp_path}/calls;; esac\n')
+    python.chmod(0o755)
+    env = {"PYTHON": str(python), "DATA": "some where", "METHODS": "CoOp ZeroshotCLIP"}
+    done = script(f"scripts/{name}", "btmri", **env, DOWNLOAD="1")
+    assert done.returncode == 0, done.stderr
+    first, *rest = (tmp_path / "calls").read_text().splitlines()
+    assert first == "-m datasets.download btmri --root some where" and not any("download" in call for call in rest) and rest
+    (tmp_path / "calls").unlink()
+    assert script(f"scripts/{name}", "btmri", **env).returncode == 0
+    assert "download" not in (tmp_path / "calls").read_text()
+    own = script(f"scripts/{name}", "example_folder", **env, DOWNLOAD="1")
+    assert own.stdout.count("example_folder is no published dataset, nothing is fetched") == 1
