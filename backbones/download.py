@@ -26,7 +26,7 @@ from backbones.pmcclip import BERT_HUB
 from backbones.pmcclip import HUB as PMC_HUB
 from backbones.pubmedclip import HUB as PUBMED_HUB
 from dassl.utils import UserError, write_json
-from dassl.utils.fetching import ATTEMPTS, fetch
+from dassl.utils.fetching import ATTEMPTS, alone, fetch
 from dassl.utils.sources import TIMEOUT, AbsentError, Remote, SourceError, hub_file, need_space, reachable, reason
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -86,7 +86,7 @@ class Place:
         remote = hub_file(source.repository, name, source.repo_type, min(self.timeout, 10))
         print(f"{source.repository}: {name}", flush=True)
         if self.folder is not None:
-            self._fetch(remote, self.folder / name)
+            self._fetch(remote, self.folder / name, self.folder / ".download.lock")
         else:
             self._into_cache(remote, source, name)
 
@@ -96,16 +96,18 @@ class Place:
 
         if remote.sha256:
             repository = f"{source.repo_type}s--{source.repository.replace('/', '--')}"
-            blob = Path(constants.HF_HUB_CACHE) / repository / "blobs" / remote.sha256
-            if not blob.exists():
-                self._fetch(remote, blob)
+            cache = Path(constants.HF_HUB_CACHE)
+            lock = cache / ".locks" / repository / f"{remote.sha256}.lock"  # the library's own
+            self._fetch(remote, cache / repository / "blobs" / remote.sha256, lock)
         try:
             hf_hub_download(source.repository, name, repo_type=source.repo_type)
         except Exception as error:  # the hub library raises a dozen unrelated types
             raise SourceError(reason(error)) from error
 
-    def _fetch(self, remote: Remote, target: Path) -> None:
-        fetch(remote, target, self.timeout, self.attempts, lambda size: need_space(target.parent, size, remote.url))
+    def _fetch(self, remote: Remote, target: Path, lock: Path) -> None:
+        with alone(lock, remote.name):
+            if not target.exists():  # another process may have brought it meanwhile
+                fetch(remote, target, self.timeout, self.attempts, lambda size: need_space(target.parent, size, remote.name))
 
 
 def sources(name: str, place: Place) -> Iterator[Source]:

@@ -17,14 +17,12 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from dassl.utils import UserError, nearest
-from dassl.utils.fetching import ATTEMPTS, fetch, partial_path
+from dassl.utils.fetching import ATTEMPTS, alone, fetch, partial_path
 from dassl.utils.sources import TIMEOUT, CutError, Remote, SourceError, gigabytes, hub_file, need_space, reachable, reason
 from dassl.utils.unpacking import DamagedError
 from datasets import by_key
@@ -67,7 +65,7 @@ def download(cls: type[BiomedDataset], options: Options) -> None:
         if (root / REHEARSAL).is_file():
             raise UserError(f"{root} holds generated images; name another folder for real ones with --root (DATA=…)")
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root, name):
+        with alone(root / f".{name}.lock", name):
             there = (root / name / name).is_dir()  # another process may have brought it meanwhile
             if not there:
                 _bring(cls, options)
@@ -75,23 +73,6 @@ def download(cls: type[BiomedDataset], options: Options) -> None:
     print(f"{name}: {'there already: ' if there else ''}{line}", flush=True)
     for note in notes:
         print(f"warning: {name}: {note}", flush=True)
-
-
-@contextmanager
-def _alone(root: Path, name: str) -> Iterator[None]:
-    """One process at a time brings a dataset; the others wait, and say so."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(root / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{name}: another process is at it; waiting", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _bring(cls: type[BiomedDataset], options: Options) -> None:
@@ -132,7 +113,7 @@ def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
     if options.source:
         url = f"{options.source.rstrip('/')}/{quote(name)}.zip"
         try:
-            _transfer(Remote(url, begins=ZIP), name, target, options)
+            _transfer(Remote(url, begins=ZIP, name=f"{name}.zip"), name, target, options)
         except SourceError as error:
             raise UserError(f"{name}.zip could not be had from {options.source}: {error}") from error
         return

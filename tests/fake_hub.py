@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import json
 import re
 import threading
 import zipfile
@@ -28,6 +30,8 @@ class Served:
         announced: the length that headers name, where it is a lie.
         listed_size, listed_hash: of the hub's listing, where they are lies.
         ranges: whether the server goes on where it is asked to.
+        chunked: the length is not announced.
+        packed: gzip on the way, even where that was not asked for.
         tag: of a plain server.
         gets: the first byte that each GET asked for.
     """
@@ -41,6 +45,8 @@ class Served:
     listed_size: int | None = None
     listed_hash: str | None = None
     ranges: bool = True
+    chunked: bool = False
+    packed: bool = False
     kind: str = "application/zip"
     tag: str = '"one"'
     gets: list[int] = field(default_factory=list)
@@ -133,7 +139,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Type", served.kind)
         self.send_header("ETag", served.tag)
-        self.send_header("Content-Length", str(total - start))
+        if served.packed:
+            body = gzip.compress(body, 1)
+            self.send_header("Content-Encoding", "gzip")
+        if served.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _pieces(body)) + b"0\r\n\r\n"
+        else:
+            self.send_header("Content-Length", str(len(body) if served.packed else total - start))
         self.end_headers()
         if served.cut or served.stall:
             self.wfile.write(body[: served.after])
@@ -147,7 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with contextlib.suppress(ConnectionError):  # a client that has seen enough goes away
             self.wfile.write(body)
-        self.close_connection = total - start != len(body)
+        self.close_connection = True
+
+
+def _pieces(body: bytes, size: int = 1000) -> Iterator[bytes]:
+    return (body[start : start + size] for start in range(0, len(body), size))
 
 
 class _Server(ThreadingHTTPServer):
@@ -178,3 +195,15 @@ def zipped(folder: Path, archive: Path, prefix: str = "") -> bytes:
             if path.is_file():
                 packed.write(path, prefix + path.relative_to(folder).as_posix())
     return archive.read_bytes()
+
+
+def whole(root: Path, images: int = 24) -> bool:
+    """Whether BTMRI lies below ``root/data`` with every image of its split."""
+    folder = root / "data" / "BTMRI"
+    rows = [row[0] for part in json.loads((folder / "split_BTMRI.json").read_text()).values() for row in part]
+    return len(rows) == images and all((folder / "BTMRI" / row).is_file() for row in rows)
+
+
+def left(root: Path) -> list[str]:
+    """What lies in the root of the data."""
+    return sorted(path.name for path in (root / "data").iterdir())

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
@@ -19,8 +14,8 @@ import pytest
 import datasets.download as command
 from dassl.utils.sources import gigabytes
 from datasets import by_key
-from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
-from tests.fake_hub import FakeHub, Served, serving, zipped
+from tests.conftest import BTMRI_CLASSES, write_dataset
+from tests.fake_hub import FakeHub, Served, left, serving, whole, zipped
 
 SPLIT = "split_BTMRI.json"
 
@@ -53,17 +48,6 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         return status, said.out, said.err
 
     return call
-
-
-def whole(root: Path, images: int = 24) -> bool:
-    folder = root / "data" / "BTMRI"
-    rows = [row[0] for part in json.loads((folder / SPLIT).read_text()).values() for row in part]
-    return len(rows) == images and all((folder / "BTMRI" / row).is_file() for row in rows)
-
-
-def left(root: Path) -> list[str]:
-    """What lies in the root of the data, lock files apart."""
-    return sorted(path.name for path in (root / "data").iterdir() if path.suffix != ".lock")
 
 
 def test_a_good_archive_twice(hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
@@ -263,68 +247,13 @@ def test_generated_data_is_not_mixed_with_real(hub: FakeHub, good: bytes, run, t
     assert "holds generated images" in run()[2]
 
 
-def spawned(root: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    call = [sys.executable, "-m", "datasets.download", "btmri", "--root", str(root), *words]
-    return subprocess.Popen(call, cwd=REPO, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-
-
-def test_a_kill_while_unpacking_leaves_nothing_that_a_run_takes(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    made = write_dataset(tmp_path / "made", "BTMRI", BTMRI_CLASSES, per_class=6)
-    many = made / "BTMRI" / "BTMRI" / "many"
-    many.mkdir()
-    for number in range(6000):
-        (many / f"{number}.txt").write_text("x" * 500)
-    root.mkdir()
-    (root / "BTMRI.zip").write_bytes(zipped(made, tmp_path / "BTMRI.zip"))
-    process = spawned(root)
-    deadline = time.monotonic() + 60
-    while not (root / ".BTMRI.unpacking" / "BTMRI" / "BTMRI").exists() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert (root / ".BTMRI.unpacking").is_dir() and not (root / "BTMRI").exists()
-    again = spawned(root)
-    out = again.communicate(timeout=120)[0]
-    assert again.returncode == 0 and "24 images" in out and whole(tmp_path) and left(tmp_path) == ["BTMRI", "BTMRI.zip"]
-
-
-def test_two_processes_at_once_fetch_once(hub: FakeHub, good: bytes, tmp_path: Path) -> None:
-    served = hub.dataset("BTMRI", Served(good, stall=1, after=100))
-    env = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
-    both = [spawned(tmp_path / "data", "--timeout", "1", **env) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0] and whole(tmp_path)
-    assert served.gets == [0, 100] and not any("HTTP" in out for out in said)
-    assert sum("there already" in out for out in said) == 1
-
-
-def script(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    call = ["bash", *words, "--", "DATALOADER.NUM_WORKERS", "0"]
-    env = os.environ | {"BACKBONE": "PhantomCLIP", "OMP_NUM_THREADS": "2"} | environment
-    return subprocess.run(call, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
-
-
-def test_download_in_a_script(hub: FakeHub, good: bytes, tmp_path: Path) -> None:
-    served = hub.dataset("BTMRI", Served(good))
-    done = script("scripts/zero_shot/few_shot.sh", "btmri", "1", "1", DOWNLOAD="1", PYTHON=sys.executable, HF_ENDPOINT=hub.url,
-                  HF_HUB_OFFLINE="0", DATA=str(tmp_path / "data"), OUTPUT=str(tmp_path / "out"))  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "BTMRI: 24 images" in done.stdout and "ZeroshotCLIP" in done.stdout and served.gets == [0] and whole(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["compare.sh", "coop/base2new.sh", "coop/eval_few_shot.sh"])
-def test_scripts_download_once_before_their_first_run(name: str, tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\ncase "$*" in *--list*) echo CoOp ZeroshotCLIP;; *) echo "$@" >> {tmp_path}/calls;; esac\n')
-    python.chmod(0o755)
-    env = {"PYTHON": str(python), "DATA": "some where", "METHODS": "CoOp ZeroshotCLIP"}
-    done = script(f"scripts/{name}", "btmri", **env, DOWNLOAD="1")
-    assert done.returncode == 0, done.stderr
-    first, *rest = (tmp_path / "calls").read_text().splitlines()
-    assert first == "-m datasets.download btmri --root some where" and not any("download" in call for call in rest) and rest
-    (tmp_path / "calls").unlink()
-    assert script(f"scripts/{name}", "btmri", **env).returncode == 0
-    assert "download" not in (tmp_path / "calls").read_text()
-    own = script(f"scripts/{name}", "example_folder", **env, DOWNLOAD="1")
-    assert own.stdout.count("example_folder is no published dataset, nothing is fetched") == 1
+@pytest.mark.parametrize("how", [{"chunked": True}, {"packed": True}])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_an_answer_of_unknown_length(how: dict, cut: int, hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
+    """In chunks, or packed on the way: the listing's length and hash rule."""
+    served = hub.dataset("BTMRI", Served(good, cut=cut, after=7000, **how))
+    status, _, err = run()
+    assert status == 0 and whole(tmp_path), err
+    assert len(served.gets) == 1 + cut + (cut if how.get("packed") else 0)
+    hub.plain("BUSI", Served(b"PK" + bytes(20_000), **how))
+    assert "is no whole zip archive" in run("busi", "--source", f"{hub.url}/mirror")[2]
