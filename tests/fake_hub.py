@@ -30,10 +30,12 @@ class Served:
         announced: the length that headers name, where it is a lie.
         listed_size, listed_hash: of the hub's listing, where they are lies.
         ranges: whether the server goes on where it is asked to.
+        elsewhere: the answer names a place on another host, as the hub does for large files.
         chunked: the length is not announced.
         packed: gzip on the way, even where that was not asked for.
         tag: of a plain server.
         gets: the first byte that each GET asked for.
+        users: who asked, by host.
     """
 
     data: bytes
@@ -45,11 +47,13 @@ class Served:
     listed_size: int | None = None
     listed_hash: str | None = None
     ranges: bool = True
+    elsewhere: bool = False
     chunked: bool = False
     packed: bool = False
     kind: str = "application/zip"
     tag: str = '"one"'
     gets: list[int] = field(default_factory=list)
+    users: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def sha256(self) -> str:
@@ -101,6 +105,24 @@ class _Handler(BaseHTTPRequestHandler):
 
         return self.files.get(unquote(self.path))
 
+    def _elsewhere(self, served: Served) -> bool:
+        """Whether the answer is that the file lies on another host, and was given."""
+        host, _, port = self.headers["Host"].partition(":")
+        served.users.add((host, self.headers.get("Authorization", "")))
+        if served.elsewhere and host != "localhost":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{port}{self.path}")
+            self._listing(served)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
+        return False
+
+    def _listing(self, served: Served) -> None:
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("X-Linked-Etag", f'"{served.sha256}"')
+        self.send_header("X-Linked-Size", str(len(served.data) if served.listed_size is None else served.listed_size))
+
     def _absent(self) -> None:
         self.send_response(404)
         if "/resolve/" in self.path:
@@ -112,10 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         served = self._file()
         if served is None:
             return self._absent()
+        if self._elsewhere(served):
+            return None
         self.send_response(200)
-        self.send_header("X-Repo-Commit", "1" * 40)
-        self.send_header("X-Linked-Etag", f'"{served.sha256}"')
-        self.send_header("X-Linked-Size", str(len(served.data) if served.listed_size is None else served.listed_size))
+        self._listing(served)
         self.send_header("Content-Length", str(len(served.data)))
         self.end_headers()
 
@@ -123,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         served = self._file()
         if served is None:
             return self._absent()
+        if self._elsewhere(served):
+            return None
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked else 0
         served.gets.append(start)

@@ -67,7 +67,7 @@ def of(hub: FakeHub, repository: str, name: str) -> Served:
 def fingerprint(name: str, path: str, **environment: str) -> str:
     """Of a backbone that another process loads without network."""
     code = f"from backbones import build_backbone; print(build_backbone({name!r}, {path!r}).fingerprint())"
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPO)} | environment
+    env = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

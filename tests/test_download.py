@@ -257,3 +257,12 @@ def test_an_answer_of_unknown_length(how: dict, cut: int, hub: FakeHub, good: by
     assert len(served.gets) == 1 + cut + (cut if how.get("packed") else 0)
     hub.plain("BUSI", Served(b"PK" + bytes(20_000), **how))
     assert "is no whole zip archive" in run("busi", "--source", f"{hub.url}/mirror")[2]
+
+
+def test_large_files_lie_on_another_host_that_learns_no_user(
+    hub: FakeHub, good: bytes, run, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    served = hub.dataset("BTMRI", Served(good, cut=1, after=7000, elsewhere=True))
+    assert run()[0] == 0 and served.gets == [0, 7000] and whole(tmp_path)
+    assert served.users == {("127.0.0.1", "Bearer hf_mine"), ("localhost", "")}
