@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.render import Cell, Table
-from analysis.results import Run
+from analysis.results import OWN_SPLIT, Run
 from analysis.stats import harmonic
 from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
 from analysis.tables import KEYS
@@ -40,6 +40,9 @@ def caveats(runs: Sequence[Run]) -> str:
     own = sorted({run.dataset for run in runs if run.own_images})
     if own:
         said.append(f"own images among them: {', '.join(own)}")
+    other = sorted({run.dataset for run in runs if run.split_kind != OWN_SPLIT})
+    if other:
+        said.append(f"another split than the published one: {', '.join(other)}")
     if len({run.seed for run in runs}) != SEEDS:
         said.append(f"{len({run.seed for run in runs})} seeds instead of {SEEDS}")
     return "; ".join(said)
@@ -69,9 +72,13 @@ def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell
 
 
 def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
-    """One table per paper and task of these runs: ours, published, difference. Accuracy only; else no table."""
+    """One table per paper and task of these runs: ours, published, difference. Accuracy only; else no table.
+
+    Runs on another split than a dataset's own have no published number and are left out.
+    """
     if metric != "accuracy":
         return []
+    runs = [run for run in runs if run.split_kind == OWN_SPLIT]
     tables = []
     for paper in published()["papers"]:
         rows = [(names_of(own), own, published_cells(own, paper)) for own in by_series(runs).values()]

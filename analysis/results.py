@@ -12,6 +12,7 @@ from typing import Any
 
 RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "predictions.csv.gz"
 OWN_IMAGES = "ImageFolderSplit"  # DATASET.NAME of a user's own images, whose name is their title
+OWN_SPLIT = "own"  # split_kind of the split that a dataset has: its file's, its folders' or table's, or one drawn by class
 SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
@@ -31,7 +32,8 @@ class Run:
 
     ``dataset`` is the title of own images (``own_images``), a published dataset's name else. ``changed`` holds the settings
     that differ from the project's config files for this method, task and dataset (key -> value of the config file, value
-    used); ``None`` where that is not known. A metric that is not defined is ``None``.
+    used), and ``split`` where it is not the dataset's own (``split_kind``); ``None`` where that is not known. A metric that is
+    not defined is ``None``. ``warnings`` stand below every table that the run is in.
     """
 
     method: str
@@ -50,6 +52,8 @@ class Run:
     config_hash: str = ""
     git: Mapping[str, Any] = field(default_factory=dict)
     own_images: bool = False
+    warnings: tuple[str, ...] = ()
+    split_kind: str = OWN_SPLIT
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -213,7 +217,9 @@ def read_run(folder: Path) -> Run:
     """
     record = read_whole_record(folder)
     try:
-        changed = record.get("changed")
+        changed, kind = record.get("changed"), record.get("split_kind", OWN_SPLIT)
+        if changed is not None and kind != OWN_SPLIT:  # makes another row of every table, whatever the config files say
+            changed = changed | {"split": {"config_file": OWN_SPLIT, "run": kind}}
         return Run(
             record["method"],
             record["backbone"],
@@ -231,6 +237,8 @@ def read_run(folder: Path) -> Run:
             record.get("config_hash", ""),
             record.get("git") or {},
             OWN_IMAGES in (record.get("dataset_class"), record["dataset"]),
+            tuple(map(str, record.get("warnings") or ())),
+            kind,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error

@@ -128,11 +128,16 @@ def sources(name: str, place: Place) -> Iterator[Source]:
     elif name.startswith("local-dir:"):
         raise UserError(f"{name} is a folder already: there is nothing to fetch")
     else:
-        identifier = {"BiomedCLIP": BIOMEDCLIP, "CLIP": CLIP}.get(name, name.removeprefix("open_clip:"))
+        identifier = _identifier(name)
         if identifier.startswith("hf-hub:"):
             yield from _repository(identifier.removeprefix("hf-hub:"), place)
         else:
-            yield from _named(identifier, place)
+            yield from _named(identifier)
+
+
+def _identifier(name: str) -> str:
+    """Of a backbone that open_clip loads: ``hf-hub:org/repo`` or ``MODEL/TAG``."""
+    return {"BiomedCLIP": BIOMEDCLIP, "CLIP": CLIP}.get(name, name.removeprefix("open_clip:"))
 
 
 def _repository(repository: str, place: Place) -> Iterator[Source]:
@@ -147,12 +152,9 @@ def _repository(repository: str, place: Place) -> Iterator[Source]:
     yield Source(repository, (WEIGHTS,))
 
 
-def _named(identifier: str, place: Place) -> Iterator[Source]:
-    """``MODEL/TAG`` of open_clip's own list; a folder gets its configuration, which is part of the library."""
-    import open_clip
-
-    model, _, tag = identifier.partition("/")
-    config, weights = open_clip.get_model_config(model), open_clip.pretrained.get_pretrained_cfg(model, tag)
+def _named(identifier: str) -> Iterator[Source]:
+    """``MODEL/TAG`` of open_clip's own list."""
+    config, weights = _listed(identifier)
     repository, _, file = weights.get("hf_hub", "").rpartition("/")
     if not config or not repository or file:
         raise UserError(
@@ -160,9 +162,21 @@ def _named(identifier: str, place: Place) -> Iterator[Source]:
         )
     yield from _text(config)
     yield Source(repository, (WEIGHTS,))
-    if place.folder is not None:
-        preprocess = {key: weights[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in weights}
-        write_json({"model_cfg": config, "preprocess_cfg": preprocess}, str(place.folder / CONFIG_FILE))
+
+
+def _listed(identifier: str) -> tuple[dict, dict]:
+    """What open_clip knows of ``MODEL/TAG``: the model's configuration, and where its weights lie; empty where it does not."""
+    import open_clip
+
+    model, _, tag = identifier.partition("/")
+    return open_clip.get_model_config(model) or {}, open_clip.pretrained.get_pretrained_cfg(model, tag)
+
+
+def _write_config(identifier: str, folder: Path) -> None:
+    """A folder gets the configuration of a model of open_clip's list, which is part of the library."""
+    config, weights = _listed(identifier)
+    preprocess = {key: weights[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in weights}
+    write_json({"model_cfg": config, "preprocess_cfg": preprocess}, str(folder / CONFIG_FILE))
 
 
 def _text(model_cfg: dict) -> Iterator[Source]:
@@ -199,7 +213,26 @@ def download(name: str, place: Place) -> bool:
                 f"https://huggingface.co/{'datasets/' if source.repo_type == 'dataset' else ''}{source.repository}, put it "
                 "into a folder with the others and name that by MODEL.BACKBONE.PATH (docs/DATASETS.md, Local weights)"
             ) from error
+    named = name == "CLIP" or name.startswith("open_clip:")
+    if named and place.folder is not None and not (place.folder / CONFIG_FILE).is_file():
+        _write_config(_identifier(name), place.folder)
     return fetched
+
+
+def absent(name: str, place: Place) -> list[str]:
+    """The files of a backbone that are not there, as far as those that are there tell what it needs; nothing is fetched.
+
+    Raises:
+        UserError: unknown name.
+    """
+    name = check_name(name)
+    if name == "PhantomCLIP":
+        return []
+    for source in sources(name, place):
+        missing = [" or ".join(group) for group in source.files if not any(place.have(source, file) for file in group)]
+        if missing:
+            return [f"{source.repository}: {file}" for file in missing]
+    return []
 
 
 def _first(source: Source, names: tuple[str, ...], place: Place, needed: bool) -> bool:

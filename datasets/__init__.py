@@ -6,6 +6,7 @@ in ``explain``.
 """
 
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError, nearest
 from datasets import (  # noqa: F401
     btmri,
     busi,
@@ -27,3 +28,17 @@ def by_key() -> dict[str, type[BiomedDataset]]:
     """The published datasets by their short key (the name of their config file)."""
     found = (DATASET_REGISTRY.get(name) for name in DATASET_REGISTRY.registered_names())
     return {cls.key: cls for cls in found if issubclass(cls, BiomedDataset) and cls.key}
+
+
+def of_name(name: str) -> type[BiomedDataset]:
+    """The published dataset of a key or name ("btmri", "BTMRI"), in any case.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = {word.lower(): cls for key, cls in by_key().items() for word in (key, cls.__name__, cls.dataset_dir)}
+    if name.lower() not in known:
+        raise UserError(
+            f'unknown dataset "{name}".{nearest(name, known)} Valid: {", ".join(by_key())}, or a dataset\'s YAML file'
+        )
+    return known[name.lower()]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError
 from datasets import splits
+from datasets.grouped import GROUPED, regrouped
+from datasets.groups import HOW, NO_GROUPS, Grouping, Groups, groups_of
 from datasets.made_splits import make_split
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,9 @@ class BiomedDataset(DatasetBase):
         split_hash, data_hash: of the split file's rows, and of the paths and sizes of this run's images.
         image_folder: what the paths of the split file start from.
         ordered: the classes are grades, in label order.
+        grouping: how file names tell which images belong together; ``table_groups`` holds a table's own groups by path.
         notes: what a reader of the results should know; ``root_note`` is set on generated data.
+        warnings: what a reader of a table should know; they stand below it.
 
     Raises:
         UserError: no such folder (with where to get it), a bad split file, missing images.
@@ -45,22 +51,21 @@ class BiomedDataset(DatasetBase):
     published_sizes: tuple[int, int, int] | None = None
     drive_id: str = ""
     ordered: bool = False
+    grouping: Grouping = NO_GROUPS
+    table_groups: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, cfg: CfgNode) -> None:
         own = cfg.DATASET
-        self.notes: list[str] = []
-        for field, value in self.words(cfg).items():
-            setattr(self, field, value)
-        root = Path(own.ROOT).expanduser().resolve()
-        folder, images, split_path = self.locate(root, cfg)
-        self.image_folder = images
-        self.root_note = REHEARSAL_NOTE if (root / REHEARSAL).is_file() else ""
-        split = self._split(images, split_path, cfg)
+        folder, split = self._open(cfg)
+        images = self.image_folder
         self.split_hash = splits.split_hash(split)
         self.all_classnames = [name for _, name in sorted({(n, c) for part in splits.PARTS for _, n, c in split[part]})]
+        if len(self.all_classnames) < 2:
+            raise UserError(f'{images} has one class, "{self.all_classnames[0]}": there is nothing to tell it from')
         drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
         chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
         self.data_hash = splits.files_hash(images, chosen)
+        self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new")
         train, val, test = (
             [Datum(impath=str(images / path), label=label, classname=name) for path, label, name in chosen[part]]
             for part in splits.PARTS
@@ -68,6 +73,50 @@ class BiomedDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
         for note in self.notes:
             log.info("%s: %s", self.title(cfg), note)
+
+    @classmethod
+    def opened(cls, cfg: CfgNode) -> tuple[BiomedDataset, splits.Split]:
+        """The dataset without its lists of images, and its whole split, no image of which need be there.
+
+        Raises:
+            UserError: no such folder, or a bad split file.
+        """
+        found = cls.__new__(cls)
+        _, split = found._open(cfg)
+        return found, split
+
+    def _open(self, cfg: CfgNode) -> tuple[Path, splits.Split]:
+        """Folder of the dataset and its whole split; sets the attributes that are known without images."""
+        own = cfg.DATASET
+        if own.SPLIT not in ("", GROUPED):
+            raise UserError(f'DATASET.SPLIT is "{own.SPLIT}", must be {GROUPED}, or empty for the split as it is')
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        for field, value in self.words(cfg).items():
+            setattr(self, field, value)
+        root = Path(own.ROOT).expanduser().resolve()
+        folder, images, split_path = self.locate(root, cfg)
+        self.image_folder = images
+        self.root_note = REHEARSAL_NOTE if (root / REHEARSAL).is_file() else ""
+        split = self._split(images, split_path, cfg)
+        if own.SPLIT == GROUPED:
+            groups = self.groups(split, cfg)
+            if not groups.of:
+                told = f" ({'; '.join(groups.notes)})" if groups.notes else ""
+                raise UserError(f"DATASET.SPLIT {GROUPED}: no groups are known of {self.title(cfg)}{told}. {HOW}")
+            split, notes = regrouped(split, groups.whole(), groups.what, own.SPLIT_SEED, where=str(images))
+            self.notes += [f"groups by {groups.source}", *notes, *groups.notes]
+        return folder, split
+
+    def groups(self, split: splits.Split, cfg: CfgNode) -> Groups:
+        """Which of the split's images belong together.
+
+        Raises:
+            UserError: a DATASET.GROUP_BY that cannot be used.
+        """
+        paths = list(dict.fromkeys(path for part in splits.PARTS for path, _, _ in split[part]))
+        root = Path(cfg.DATASET.ROOT).expanduser().resolve()
+        return groups_of(paths, cfg.DATASET, self.grouping, self.table_groups, self.image_folder, root)
 
     @classmethod
     def words(cls, cfg: CfgNode) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,7 @@ class CHMNIST(BiomedDataset):
     modality = "histopathology"
     organ = "colorectum"
     template = "a histopathological photo of a {}."
+    grouping = Grouping(r"CRC-Prim-HE-(\d+)", "slide")
     published_classnames = (
         "adipose tissue",
         "complex stroma",

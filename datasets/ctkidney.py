@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,11 @@ class CTKidney(BiomedDataset):
     modality = "CT"
     organ = "kidney"
     template = "a CT photo of a {} in the kidney."
+    grouping = Grouping(
+        r"(Cyst|Normal|Stone|Tumor)- \((?P<number>\d+)\)",
+        "slice",
+        "slices of one patient follow each other, where the next patient begins is not told",
+    )
     published_classnames = (
         "cyst kidney",
         "kidney stone",

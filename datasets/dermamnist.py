@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,11 @@ class DermaMNIST(BiomedDataset):
     modality = "dermatoscopy"
     organ = "skin"
     template = "a dermatoscopy photo of a {} in the skin."
+    grouping = Grouping(
+        "",
+        why="HAM10000 has several images of one lesion; HAM10000_metadata.csv has "
+        "the lesion of each image: DATASET.GROUP_BY path/to/HAM10000_metadata.csv",
+    )
     published_classnames = (
         "actinic keratosis",
         "basal cell carcinoma",

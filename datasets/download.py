@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from dassl.utils import UserError, nearest
+from dassl.utils import UserError
 from dassl.utils.fetching import ATTEMPTS, alone, fetch, partial_path
 from dassl.utils.sources import TIMEOUT, CutError, Remote, SourceError, gigabytes, hub_file, need_space, reachable, reason
 from dassl.utils.unpacking import DamagedError
-from datasets import by_key
+from datasets import by_key, of_name
 from datasets.archives import install, report
 from datasets.base import ARCHIVES, REHEARSAL, BiomedDataset
 
@@ -201,16 +201,14 @@ def chosen(names: list[str]) -> list[type[BiomedDataset]]:
     """The datasets of these keys or folder names, in any case; ``all`` is all of them.
 
     Raises:
-        UserError: an unknown name, with the nearest one.
+        UserError: an unknown name, with the nearest one; a YAML file, whose images are the user's own.
     """
-    known = by_key()
-    if "all" in [name.lower() for name in names]:
-        return list(known.values())
-    called = {key.lower(): cls for cls in known.values() for key in (cls.key, cls.dataset_dir)}
     for name in names:
-        if name.lower() not in called:
-            raise UserError(f'unknown dataset "{name}".{nearest(name, called)} Valid: all, {", ".join(sorted(known))}')
-    return list(dict.fromkeys(called[name.lower()] for name in names))
+        if name.endswith((".yaml", ".yml")):
+            raise UserError(f"{name} is no published dataset: there is nothing to fetch")
+    if "all" in [name.lower() for name in names]:
+        return list(by_key().values())
+    return list(dict.fromkeys(of_name(name) for name in names))
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

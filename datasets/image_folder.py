@@ -15,6 +15,7 @@ from datasets.class_names import classes_of
 from datasets.layouts import folder_samples
 from datasets.made_splits import Sample, split_of
 from datasets.never_data import LeftOut
+from datasets.places import existing
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class ImageFolderSplit(BiomedDataset):
         if table:
             found, notes = tables.table_samples(table, images, own)
             self.notes += notes
+            self.table_groups = {sample.path: sample.group for sample in found}
             return found, "label"
         left_out = LeftOut()
         found, notes = folder_samples(images, own, left_out)
@@ -104,16 +106,3 @@ class ImageFolderSplit(BiomedDataset):
         if str(left_out):
             log.info("%s: %s", self.title(cfg), left_out)
         return found, "folder"
-
-
-def existing(given: str, root: Path, key: str, beside: list[Path] | None = None) -> Path:
-    """The file or folder that a config names: from the working folder, from ``root``, or from a place ``beside``.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(given).expanduser()
-    for place in (path, root / path, *(place / path for place in beside or [])):
-        if place.exists():
-            return place.resolve()
-    raise UserError(f"{key} {path}: no such {'file' if key == 'DATASET.CSV' else 'folder'}, neither here nor in {root}")

@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,7 @@ class KneeXray(BiomedDataset):
     modality = "X-ray"
     organ = "knee"
     template = "a frontal X-ray photo of a {} in the knee joint."
+    grouping = Grouping(r"(?:^|/)(\d{7})[LR]\.", "patient")
     published_classnames = (
         "healthy knee",
         "doubtful osteoarthritis",

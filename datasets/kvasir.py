@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,7 @@ class Kvasir(BiomedDataset):
     modality = "endoscopy"
     organ = "colon"
     template = "a endoscopic photo of a {} in the colon."
+    grouping = Grouping(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})_\d+\.", "sequence")
     published_classnames = (
         "dyed lifted polyps",
         "dyed resection margins",

@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,11 @@ class LungColon(BiomedDataset):
     modality = "histopathology"
     organ = "lung, colon"
     template = "a histopathological photo of a {}."
+    grouping = Grouping(
+        "",
+        why="250 originals of each class were augmented to 5,000 images, "
+        "and the names do not tell which image came from which original",
+    )
     published_classnames = (
         "colon adenocarcinoma",
         "colon benign tissue",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dassl.utils import IMAGE_SUFFIXES, UserError
 from datasets.class_names import Classes, classes_of
+from datasets.grouped import check_classes, group_name, groups_to_parts
 from datasets.never_data import LeftOut, data_folders, image_files
 from datasets.splits import PARTS, Split
 
@@ -136,30 +137,21 @@ def _sizes(count: int, wanted: Sequence[str]) -> list[int]:
 
 
 def _by_groups(pool: Sequence[Sample], classes: Classes, wanted: Sequence[str], seed: int, where: str) -> list[Sample]:
-    """Whole groups into parts, the large ones first, each where its classes are farthest from their share.
+    """Whole groups into parts.
 
     Raises:
         UserError: the groups are too few or too large to give every class images for training and for the last part.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in pool:
-        groups.setdefault(f"g/{sample.group}" if sample.group else f"p/{sample.path}", []).append(sample)
-    names = sorted(groups)
-    random.Random(f"split/{seed}/groups").shuffle(names)
+        groups.setdefault(group_name(sample.group, sample.path), []).append(sample)
     whole = sum(SHARES[part] for part in wanted)
     total = Counter(sample.key for sample in pool)
-    target = {(part, key): total[key] * SHARES[part] / whole for part in wanted for key in total}
-    have: Counter[tuple[str, str]] = Counter()
-    drawn = []
-    for name in sorted(names, key=lambda name: -len(groups[name])):
-        own = Counter(sample.key for sample in groups[name])
-        best = max(wanted, key=lambda part: sum(n * (1 - have[part, key] / target[part, key]) for key, n in own.items()))
-        have.update({(best, key): n for key, n in own.items()})
-        drawn += [replace(sample, part=best) for sample in groups[name]]
-    for key, (_, name) in classes.items():
-        for part in (wanted[0], wanted[-1]):
-            if not have[part, key]:
-                raise UserError(f'{where}: the groups leave no {part} images of the class "{name}": give a split with them')
+    targets = {(part, key): total[key] * SHARES[part] / whole for part in wanted for key in total}
+    chosen = groups_to_parts({name: Counter(sample.key for sample in own) for name, own in groups.items()}, targets, seed)
+    drawn = [replace(sample, part=chosen[name]) for name, own in groups.items() for sample in own]
+    names = {key: name for key, (_, name) in classes.items()}
+    check_classes({(sample.part, sample.key) for sample in drawn}, names, (wanted[0], wanted[-1]), where)
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import BiomedDataset
+from datasets.groups import Grouping
 
 
 @DATASET_REGISTRY.register()
@@ -13,6 +14,11 @@ class RETINA(BiomedDataset):
     modality = "fundus photography"
     organ = "retina"
     template = "a photo of a {} presented in image."
+    grouping = Grouping(
+        r"(?:^|/)(\d+)_(?:left|right)\.",
+        "patient",
+        "an eye's number with left and right is a patient's; other names (_78_1065003.jpg, cataract_040.jpg) tell none",
+    )
     published_classnames = (
         "diabetic retinopathy",
         "glaucoma",

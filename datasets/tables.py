@@ -72,6 +72,33 @@ def table_samples(path: Path, images: Path, own: CfgNode) -> tuple[list[Sample],
     return [sample for key in keys for sample in by_key[key]], [f"images by {path.name}, {len(found)} rows", *notes]
 
 
+def group_table(path: Path, own: CfgNode) -> dict[str, str]:
+    """Group by image of a table that DATASET.GROUP_BY names; an image is a path or a name, as the table has it, with "/".
+
+    Args:
+        own: the section DATASET; CSV_PATH and CSV_GROUP name the columns where they are not called as usual.
+
+    Raises:
+        UserError: no readable table, no such column, or an image twice with two groups.
+    """
+    rows = _read(path)
+    head = [cell.strip() for cell in rows[0][1]] if rows else []
+    places = {}
+    for column in ("PATH", "GROUP"):
+        usual = [name for name in (own[f"CSV_{column}"], *COLUMNS[column]) if name]
+        name = next((name for wanted in usual for name in head if name.lower() == wanted.lower()), None)
+        if name is None:
+            said = f"its columns: {', '.join(head) or 'none'}"
+            raise UserError(f"{path} has no column for the {column.lower()} (DATASET.CSV_{column} names it); {said}")
+        places[column] = head.index(name)
+    found: dict[str, str] = {}
+    for line, cells in rows[1:]:
+        name, group = (cells[place].strip() if place < len(cells) else "" for place in places.values())
+        if found.setdefault(name.replace("\\", "/"), group) != group:
+            raise UserError(f'{path}, line {line}: {name} is in the group "{group}" here and in "{found[name]}" before')
+    return found
+
+
 def _read(path: Path) -> Rows:
     try:
         text = path.read_text(encoding="utf-8-sig")

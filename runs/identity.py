@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from analysis.results import CONFIG, folder_name
+from analysis.results import CONFIG, OWN_SPLIT, folder_name
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from runs.overrides import OWN_IMAGES
@@ -42,6 +42,7 @@ NOT_IDENTITY = (
 # Keys that came later than the first runs: left out where they say nothing, so that the hash of such a run stays as it was
 LATER: dict[str, Any] = {
     **dict.fromkeys(("DATASET.CLASS_FOLDERS", "DATASET.INCLUDE", "DATASET.EXCLUDE"), []),
+    **dict.fromkeys(("DATASET.SPLIT", "DATASET.GROUP_BY"), ""),
     **dict.fromkeys(("DATASET.CSV", *(f"DATASET.CSV_{column}" for column in COLUMNS)), ""),
 }
 
@@ -57,6 +58,8 @@ def identity(cfg: CfgNode) -> dict[str, Any]:
         and (key not in LATER or value != LATER[key])
         and (not key.startswith("TRAINER.") or key == "TRAINER.NAME" or key.startswith(own))
     }
+    if not cfg.DATASET.get("SPLIT"):  # which groups there are decides no other split
+        flat.pop("DATASET.GROUP_BY", None)
     flat["DATASET.ROOT"] = str(Path(cfg.DATASET.ROOT).expanduser().resolve())
     return flat
 
@@ -75,9 +78,21 @@ def run_folder(root: str | Path, stage: str, dataset_key: str, cfg: CfgNode) -> 
         / dataset_key
         / f"shots_{cfg.DATASET.NUM_SHOTS}"
         / f"{cfg.TRAINER.NAME}_{backbone}"
-        / methods()[cfg.TRAINER.NAME].variant(cfg)
+        / variant_of(cfg)
         / f"seed{cfg.SEED}"
     )
+
+
+def split_kind(cfg: CfgNode) -> str:
+    """Which split a run is on: the dataset's own, or one that DATASET.SPLIT names, with its seed where that is not 1."""
+    own = cfg.DATASET
+    return f"{own.SPLIT}-seed{own.SPLIT_SEED}" if own.SPLIT and own.SPLIT_SEED != 1 else own.SPLIT or OWN_SPLIT
+
+
+def variant_of(cfg: CfgNode) -> str:
+    """The method's variant, with the split where that is not the dataset's own: a run's folder, and its name in tables."""
+    variant, kind = methods()[cfg.TRAINER.NAME].variant(cfg), split_kind(cfg)
+    return variant if kind == OWN_SPLIT else f"{variant}_{kind}"
 
 
 def dataset_key(cfg: CfgNode, named: str) -> str:
@@ -134,8 +149,8 @@ def check_same_settings(cfg: CfgNode, folder: Path) -> None:
     path = folder / CONFIG
     if not path.is_file():
         return
-    before = identity(CfgNode(yaml.safe_load(path.read_text())))
-    now = identity(CfgNode(yaml.safe_load(cfg.dump())))
+    before = LATER | identity(CfgNode(yaml.safe_load(path.read_text())))
+    now = LATER | identity(CfgNode(yaml.safe_load(cfg.dump())))
     before, now = LATER | before, LATER | now
     # another key that only one side knows came with another version of this project, at its default
     changed = [key for key in sorted(set(before) & set(now)) if before[key] != now[key]]

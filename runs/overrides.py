@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.utils import UserError, nearest
+from dassl.utils import UserError
+from datasets.config import flat_keys, merge_pairs
 from trainers import methods
 
 OWN_IMAGES = "ImageFolderSplit"
@@ -25,6 +26,7 @@ READ_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "OPTIM.WARMUP_MIN_LR": ("OPTIM.WARMUP_TYPE", ("linear",)),
     "OPTIM.NEW_LAYERS": ("OPTIM.STAGED_LR", (True,)),
     "OPTIM.BASE_LR_MULT": ("OPTIM.STAGED_LR", (True,)),
+    "DATASET.GROUP_BY": ("DATASET.SPLIT", ("grouped",)),
     **{f"DATASET.{key}": ("DATASET.NAME", (OWN_IMAGES,)) for key in ("FOLDER", "MODALITY", "ORGAN", *OF_OWN_IMAGES)},
 }
 TRANSFORM_KEYS = {
@@ -54,39 +56,13 @@ NEVER_READ = (
 TRAINING_KEYS = ("OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
 
 
-def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    """All leaf keys, dotted."""
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from flat_keys(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
-
-
-def require_key(key: str, valid: Sequence[str], where: str = "") -> None:
-    """Raise ``UserError`` for a key that is not among ``valid``, with the nearest one; ``where`` stands in front."""
-    if key in valid:
-        return
-    same_leaf = [known for known in valid if known.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    raise UserError(f'{where}unknown config key "{key}".{nearest(key, list(valid)) or nearest(key, same_leaf)}')
-
-
 def merge_overrides(cfg: CfgNode, opts: Sequence[Any], trainer: str) -> None:
     """Merge ``KEY VALUE`` pairs; a value in words is read as Python where it can be.
 
     Raises:
         UserError: a key without value, an unknown key, one the method does not read, or a value of a wrong type.
     """
-    if len(opts) % 2:
-        raise UserError(f'overrides are KEY VALUE pairs, but "{opts[-1]}" has no value')
-    valid = list(flat_keys(cfg))
-    for key in opts[::2]:
-        require_key(key, valid)
-    for key, value in zip(opts[::2], opts[1::2], strict=True):
-        try:
-            cfg.merge_from_list([key, value])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{key} {value}: {' '.join(str(error.args[0]).split())}") from error
+    merge_pairs(cfg, opts)
     for key in opts[::2]:
         reason = unread(cfg, key, trainer)
         if reason:

@@ -16,7 +16,7 @@ from analysis.predictions import Predictions, write_predictions
 from analysis.results import PREDICTIONS, RESULTS, files_of
 from dassl.utils import atomic, write_json
 from runs.departures import departures_of
-from runs.identity import config_hash
+from runs.identity import config_hash, split_kind, variant_of
 from trainers.base import VLTrainer
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "split": split,
         "num_shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
-        "variant": type(trainer).variant(cfg),
+        "variant": variant_of(cfg),
+        "split_kind": split_kind(cfg),
         **metrics(predictions.labels, predictions.probabilities, trainer.classnames, facts.ordered),
         "classnames": trainer.classnames,
         "learned": {"parameters": trainer.learned_count, "names": trainer.learned_names},
@@ -77,6 +78,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "departures": departures.chosen + departures.forced,
         "rehearsal": facts.rehearsal,
         "notes": list(facts.notes),
+        "warnings": trainer.warnings,
         "files": files_of(folder),
     }
     path = Path(folder) / RESULTS

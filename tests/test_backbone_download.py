@@ -154,6 +154,9 @@ def test_a_model_of_open_clip_s_list(hub: FakeHub, tmp_path: Path, capsys, monke
     config = json.loads((local / CONFIG).read_text())["model_cfg"]
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-16-quickgelu", config)  # small, else as it is
     folder = tmp_path / "fetched"
+    shutil.copytree(local, tmp_path / "weights alone", ignore=shutil.ignore_patterns("*.json"))
+    assert command.absent("CLIP", command.Place(tmp_path / "weights alone")) == []
+    assert [path.name for path in (tmp_path / "weights alone").iterdir()] == [SAFE]  # who only asks writes nothing
     assert run(capsys, "CLIP", "--to", str(folder))[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, SAFE]
     assert build_backbone("CLIP", str(folder)).fingerprint() == build_backbone("CLIP", str(local)).fingerprint()

@@ -165,6 +165,7 @@ def test_all_goes_on_and_lists_what_failed(hub: FakeHub, good: bytes, run) -> No
 
 def test_names(run) -> None:
     assert 'Did you mean "retina"' in run("retna")[2]
+    assert "mine.yaml is no published dataset" in run("mine.yaml")[2]
     assert [cls.key for cls in command.chosen(["Covid_19", "btmri", "BTMRI"])] == ["covid", "btmri"]
     assert (
         "--timeout must be" in run("btmri", "--attempts", "0")[2]

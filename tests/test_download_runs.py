@@ -93,5 +93,8 @@ def test_scripts_download_once_before_their_first_run(name: str, tmp_path: Path)
     (tmp_path / "calls").unlink()
     assert script(f"scripts/{name}", "btmri", **env).returncode == 0
     assert "download" not in (tmp_path / "calls").read_text()
-    own = script(f"scripts/{name}", "example_folder", **env, DOWNLOAD="1")
-    assert own.stdout.count("example_folder is no published dataset, nothing is fetched") == 1
+    mine = tmp_path / "btmri.yaml"  # its name is a published one's
+    mine.write_text((REPO / "configs/datasets/example_folder.yaml").read_text())
+    for own, called in (("example_folder", "example_folder"), (str(mine), "btmri")):
+        done = script(f"scripts/{name}", own, **env, DOWNLOAD="1")
+        assert done.stdout.count(f"{called} is no published dataset, nothing is fetched") == 1

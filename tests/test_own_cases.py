@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datasets import by_key
+from datasets.prompts import convert, load_prompts
 from tests.conftest import SHARED
 from tests.own_images import dataset, parts, records, run
 
@@ -85,3 +87,14 @@ def test_it_is_trained_and_tested(number: str, tmp_path: Path) -> None:
     assert run(config, tmp_path / "out", method="ZeroshotCLIP") == 0
     (record,) = records(tmp_path / "out")
     assert record["dataset"] == config.stem and record["classnames"] == WANTED[number][0]
+
+
+def test_one_of_two_dictionaries_is_named(tmp_path: Path, capsys) -> None:
+    (source,) = CASES.glob("14-*/*.py")
+    for name, start in (("BIOMEDDPT_TEMPLATES", "An ultrasound image"), ("BIOMEDCOOP_TEMPLATES", "A benign tumor is round")):
+        out = tmp_path / f"{name}.json"
+        call = [str(source), "--dataset", "busi", "-o", str(out)]
+        assert convert.main(call) == 2 and "--dictionary BIOMEDDPT_TEMPLATES" in capsys.readouterr().err
+        assert convert.main([*call, "--dictionary", name]) == 0
+        names = by_key()["busi"].published_classnames
+        assert load_prompts(out, names, 1).texts["benign tumor"][0].startswith(start)

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from dassl.utils import UserError, atomic, nearest
-from datasets import by_key
+from dassl.utils import UserError, atomic
+from datasets import by_key, of_name
 from datasets.facts import DatasetFacts, facts_without_images
 from datasets.made_splits import PART_NAMES
 from datasets.names import spelled
@@ -37,12 +37,7 @@ def facts_for(dataset: str) -> DatasetFacts:
     """
     if dataset.endswith((".yaml", ".yml")):
         return _from_yaml(Path(dataset))
-    known = {name.lower(): cls for key, cls in by_key().items() for name in (key, cls.__name__, cls.dataset_dir)}
-    cls = known.get(dataset.lower())
-    if cls is None:
-        raise UserError(
-            f'unknown dataset "{dataset}".{nearest(dataset, known)} Valid: {", ".join(by_key())}, or a dataset\'s YAML file'
-        )
+    cls = of_name(dataset)
     return DatasetFacts(cls.__name__, cls.key, cls.modality, cls.organ, cls.template, cls.published_classnames)
 
 

@@ -21,7 +21,7 @@ from dassl.utils.errors import (
 )
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, reading
+from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, kind_of, reading
 from dassl.utils.registry import Registry, build_from
 from dassl.utils.tools import (
     atomic,
@@ -74,6 +74,7 @@ __all__ = [
     "format_eta",
     "get_most_similar_str_to_a_from_b",
     "init_network_weights",
+    "kind_of",
     "last_checkpoint",
     "listdir_nohidden",
     "load_checkpoint",

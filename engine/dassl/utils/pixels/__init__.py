@@ -4,8 +4,8 @@
 docs/DATASETS.md.
 """
 
-from dassl.utils.pixels.reader import IMAGE_SUFFIXES, read_image, reading
+from dassl.utils.pixels.reader import IMAGE_SUFFIXES, kind_of, read_image, reading
 from dassl.utils.pixels.scaling import to_uint8
 from dassl.utils.pixels.settings import PixelSettings, UnreadableImage
 
-__all__ = ["IMAGE_SUFFIXES", "PixelSettings", "UnreadableImage", "read_image", "reading", "to_uint8"]
+__all__ = ["IMAGE_SUFFIXES", "PixelSettings", "UnreadableImage", "kind_of", "read_image", "reading", "to_uint8"]

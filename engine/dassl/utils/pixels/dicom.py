@@ -48,6 +48,13 @@ def reading(path: str, settings: PixelSettings) -> str:
     return f"DICOM, window {settings.window}"
 
 
+def kind(path: str, settings: PixelSettings) -> str:
+    """The format and the depth of the stored values."""
+    with _silent():
+        bits = _header(path).get("BitsStored")
+    return f"DICOM, {bits}-bit" if isinstance(bits, int) else "DICOM"
+
+
 def read(path: str, settings: PixelSettings) -> Image.Image:
     """The first frame as 8-bit RGB."""
     with _silent():

@@ -25,6 +25,11 @@ def reading(path: str, settings: PixelSettings) -> str:
     return f"NIfTI, slice {settings.slice}, window {settings.window}"
 
 
+def kind(path: str, settings: PixelSettings) -> str:
+    """The format."""
+    return "NIfTI"
+
+
 def read(path: str, settings: PixelSettings) -> Image.Image:
     """The slice of INPUT.SLICE along the third axis as 8-bit RGB: rows are the first axis of the array, nothing is turned."""
     volume = _opened(path)

@@ -25,6 +25,11 @@ OTHER_BYTES = {
     "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B",
     "RGB;16N": "RGB;16B", "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B",
 }  # fmt: skip
+MODES = {
+    "1": "1-bit", "L": "8-bit grey", "P": "palette", "RGB": "8-bit RGB", "CMYK": "CMYK", "YCbCr": "YCbCr", "F": "32-bit float",
+    "I": "integers of 16 or 32 bits", "LA": "8-bit grey with alpha", "RGBA": "8-bit RGB with alpha", "PA": "palette with alpha",
+    "I;16": "16-bit grey", "I;16B": "16-bit grey", "I;16L": "16-bit grey",
+}  # fmt: skip
 _opening = Lock()
 
 
@@ -53,6 +58,13 @@ def reading(path: str, settings: PixelSettings) -> str:
         if settings.exif and _orientation(image) != 1:
             said.append("turned")
         return ", ".join(said)
+
+
+def kind(path: str, settings: PixelSettings) -> str:
+    """The format, and depth and colour of the pixels: "PNG, 16-bit grey"."""
+    with opened(path, settings) as image:
+        mode = "16-bit colour" if is_deep_colour(image) else MODES.get(image.mode, f"mode {image.mode}")
+        return f"{image.format}, {mode}"
 
 
 @contextmanager

@@ -45,6 +45,16 @@ def reading(path: str, settings: PixelSettings) -> str:
         return ""
 
 
+def kind_of(path: str, settings: PixelSettings) -> str:
+    """What a file is, by its header: "JPEG, 8-bit grey".
+
+    Raises:
+        UnreadableImage: as :func:`read_image`, where the header is enough to tell.
+    """
+    with _named(path):
+        return _reader(path).kind(str(path), settings)
+
+
 def _reader(path: str) -> ModuleType:
     with open(path, "rb") as file:
         head = file.read(nifti.HEADER)
