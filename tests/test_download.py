@@ -71,7 +71,7 @@ def test_a_cut_is_gone_on_with_in_one_call(hub: FakeHub, good: bytes, run, tmp_p
     served = hub.dataset("BTMRI", Served(good, cut=2, after=5000))
     status, out, _ = run()
     assert status == 0 and served.gets == [0, 5000, 10000] and whole(tmp_path)
-    assert out.count("cut (") == 2 and "going on in" in out
+    assert out.count("BTMRI.zip: the connection was cut, at ") == 2 and "going on in" in out
 
 
 def test_the_next_call_goes_on_where_the_last_was_cut(hub: FakeHub, good: bytes, run, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_drive_where_the_hub_fails(hub: FakeHub, good: bytes, run, tmp_path: Pat
     monkeypatch.setattr(gdown, "download", gives(b"<html>Too many users have viewed or downloaded this file</html>"))
     status, out, err = run()
     assert status == 2 and "its quota is used up" in err and left(tmp_path) == []
-    assert out.count("\n") == 1 and "Hugging Face does not give it (TahaKoleilat/BiomedCoOp has no BTMRI.zip" in out
+    assert out.count("\n") == 1 and "Hugging Face does not give it (TahaKoleilat/BiomedCoOp has no BTMRI.zip)" in out
 
     def refuses(**more: object) -> str:
         raise gdown.exceptions.FileURLRetrievalError("Cannot retrieve\nthe public link")

@@ -31,6 +31,7 @@ UNBOUNDED = 64 * 10**9  # bytes at most of a file whose length nobody tells
 WAIT = 1.0  # seconds before the second attempt, doubled for each further one
 PROGRESS = 1 << 20  # an attempt that brought less than this counts as one without progress
 WEB_PAGE = "it gives a web page in place of the file (a quota, a login, a name that is gone)"
+CUT = "the connection was cut"
 GONE = {401, 403, 404, 410, 451}
 LATER = {408, 425, 429, 500, 502, 503, 504}
 
@@ -69,7 +70,7 @@ def fetch(
             if left < 1:
                 kept = f"; {gigabytes(_length(part))} are kept, and the same command goes on there" if _length(part) else ""
                 raise CutError(f"{cut}{kept}") from cut
-            say(f"{remote.name}: {cut}; going on in {wait:.0f} s")
+            say(f"{remote.name}: {cut}, at {gigabytes(_length(part))}; going on in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, 30)
     _verify(remote, part)
@@ -223,7 +224,7 @@ def _copy(response: Response, file: BinaryIO, have: int, total: int | None, begi
         file.write(chunk)
         bar.update(len(chunk))
     if total is not None and have < total:
-        raise CutError(f"cut after {have} of {total} bytes")
+        raise CutError(CUT)
 
 
 def _chunks(response: Response) -> Iterator[bytes]:
@@ -236,8 +237,11 @@ def _chunks(response: Response) -> Iterator[bytes]:
             yield chunk
     except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
         raise CutError("stalled: no byte came for too long") from error
+    except urllib3.exceptions.IncompleteRead as error:
+        raise CutError(CUT) from error
     except (urllib3.exceptions.HTTPError, requests.exceptions.RequestException, OSError) as error:
-        raise CutError(f"cut ({reason(error)})") from error
+        short = any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in error.args)  # wrapped, with its numbers
+        raise CutError(CUT if short else f"{CUT} ({reason(error)})") from error
 
 
 def _identity(remote: Remote, response: Response, total: int | None) -> dict[str, object]:

@@ -106,8 +106,10 @@ def hub_file(repository: str, name: str, repo_type: str = "model", timeout: floa
     url = hf_hub_url(repository, name, repo_type=repo_type)
     try:
         about = get_hf_file_metadata(url, timeout=timeout)
-    except (EntryNotFoundError, RepositoryNotFoundError, GatedRepoError) as error:
-        raise AbsentError(f"{repository} has no {name} for everyone there ({reason(error)})") from error
+    except (RepositoryNotFoundError, GatedRepoError) as error:
+        raise AbsentError(f"{repository} is not there, or not for everyone") from error
+    except EntryNotFoundError as error:
+        raise AbsentError(f"{repository} has no {name}") from error
     except Exception as error:  # the hub library raises a dozen unrelated types for "not reachable"
         raise SourceError(reason(error)) from error
     etag = about.etag or ""
