@@ -105,12 +105,13 @@ def gpu(_: Asked) -> Iterator[Finding]:
 def threads(_: Asked) -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from dassl.utils import cores
+
     used, load = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    said = f"{used} of torch on {cores} cores, load {load:.1f}"
-    if used > cores:
-        yield Finding(WARN, "threads", said, f"more threads than cores slow each other down: export OMP_NUM_THREADS={cores}")
-    elif load > 1.5 * cores:
+    said = f"{used} of torch on {cores()} cores, load {load:.1f}"
+    if used > cores():
+        yield Finding(WARN, "threads", said, f"more threads than cores slow each other down: export OMP_NUM_THREADS={cores()}")
+    elif load > 1.5 * cores():
         yield Finding(WARN, "threads", said, "other work is on this machine: small models are faster with OMP_NUM_THREADS=1")
     else:
         yield Finding(OK, "threads", said)

@@ -39,8 +39,6 @@ def template_sentences(classname: str, template: str, modality: str, organ: str,
     return [sentence.format(spelled(classname)) for sentence in templates[:count]]
 
 
-def template_prompts(
-    classnames: Sequence[str], template: str, modality: str, organ: str, count: int
-) -> dict[str, list[str]]:
+def template_prompts(classnames: Sequence[str], template: str, modality: str, organ: str, count: int) -> dict[str, list[str]]:
     """:func:`template_sentences` of every class."""
     return {name: template_sentences(name, template, modality, organ, count) for name in classnames}
