@@ -41,9 +41,23 @@ def read_split(path: Path) -> Split:
     for part in PARTS:
         for number, entry in enumerate(loaded[part]):
             split[part].append(_checked_row(entry, names, f"{path}, {part}[{number}]"))
+    _check_names(names, path)
     if not split["train"] or not split["test"]:
         raise UserError(f"{path} has no images to {'train on' if not split['train'] else 'test on'}")
     return split
+
+
+def _check_names(names: dict[int, str], path: Path) -> None:
+    """Refuse labels with a gap, and names that are empty or stand for two labels."""
+    absent = sorted(set(range(max(names, default=-1) + 1)) - set(names))
+    if absent:
+        raise UserError(f"{path}: no image has the label {absent[0]}: labels must count from 0 without a gap")
+    seen: dict[str, int] = {}
+    for label, name in sorted(names.items()):
+        if not name.strip():
+            raise UserError(f"{path}: label {label} has no class name")
+        if seen.setdefault(name, label) != label:
+            raise UserError(f'{path}: the labels {seen[name]} and {label} are both called "{name}"')
 
 
 def _checked_row(entry: Any, names: dict[int, str], where: str) -> Row:

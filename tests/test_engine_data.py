@@ -19,7 +19,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.data.loader import set_loader_epoch
 from dassl.data.samplers import build_sampler
-from dassl.utils import UserError
+from dassl.utils import SettingError, UserError
 from tests.engine_helpers import third_party_config, write_toy_images
 
 
@@ -66,9 +66,15 @@ def test_without_shots_the_sources_come_back(caplog) -> None:
 
 
 def test_dataset_base_counts_and_names() -> None:
-    dataset = DatasetBase(train_x=items([2, 0, 2]), test=items([0]))
-    assert (dataset.num_classes, dataset.lab2cname, dataset.classnames) == (3, {2: "c2", 0: "c0"}, ["c0", "c2"])
-    assert dataset.train_u is None and len(dataset.test) == 1
+    dataset = DatasetBase(train_x=items([2, 0, 2]), test=items([1, 0]))
+    assert (dataset.num_classes, dataset.lab2cname, dataset.classnames) == (3, {2: "c2", 1: "c1", 0: "c0"}, ["c0", "c1", "c2"])
+    assert dataset.train_u is None and len(dataset.test) == 2
+    with pytest.raises(SettingError, match="no image has the label 1"):
+        DatasetBase(train_x=items([2, 0]), test=items([2]))
+    with pytest.raises(SettingError, match="an image has the label -1"):
+        DatasetBase(train_x=items([0, 1]), val=items([-1]))
+    with pytest.raises(SettingError, match='label 1 is "c1" and "other"'):
+        DatasetBase(train_x=items([0, 1]), test=[Datum(impath="x.png", label=1, classname="other")])
     by_domain = dataset.split_dataset_by_domain(items([0, 1, 2], [5, 3, 5]))
     assert {domain: [item.label for item in group] for domain, group in by_domain.items()} == {5: [0, 2], 3: [1]}
     dataset.domains = ["mri", "ct"]

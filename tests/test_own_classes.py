@@ -19,7 +19,7 @@ from backbones.vocabulary import unknown_words
 from dassl.utils import UserError
 from datasets.prompts import prompts_for
 from datasets.prompts.templates import MOST, template_sentences
-from datasets.splits import shortages
+from datasets.splits import read_split, shortages
 from tests.conftest import REPO
 from tests.own_images import draw, records, refused, run, write_yaml
 from trainers.class_words import check_class_words
@@ -207,3 +207,56 @@ def test_the_results_file_of_before_has_no_warnings(tmp_path: Path, capfd) -> No
     capfd.readouterr()
     assert parse_results.main([str(tmp_path / "out")]) == 0 and "mine" in capfd.readouterr().out
     assert yaml.safe_load(path.with_name("config.yaml").read_text())["DATASET"]["TITLE"] == "mine"
+
+
+# -- names of all parts -----------------------------------------------------------------------------------
+
+
+def with_a_hole(place: Path) -> Path:
+    """Four classes by a split file, the second without training images."""
+    split: dict[str, list[list[object]]] = {"train": [], "val": [], "test": []}
+    for label, kind in enumerate(("bright", "dark", "grey", "other")):
+        for number, path in enumerate(draw(place / "i" / kind, kind, 10)):
+            part = "train" if number < 5 else "val" if number < 7 else "test"
+            if (kind, part) != ("dark", "train"):
+                split[part].append([f"{kind}/{path.name}", label, f"{kind} one"])
+    (place / "i" / "split.json").write_text(json.dumps(split))
+    return write_yaml(place / "mine.yaml", FOLDER=str(place / "i"))
+
+
+def test_a_class_without_training_images_shifts_no_name(tmp_path: Path, capfd) -> None:
+    config, names = with_a_hole(tmp_path), ["bright one", "dark one", "grey one", "other one"]
+    assert run(config, tmp_path / "out", method="ZeroshotCLIP") == 0
+    assert run(config, tmp_path / "out") == 0
+    assert run(config, tmp_path / "out", method="ZeroshotCLIP", task="base2new") == 0
+    for record in records(tmp_path / "out"):
+        new = record["split"] == "new"
+        assert record["classnames"] == {"all": names, "base": names[:2], "new": names[2:]}[record["split"]]
+        assert record["warnings"] == ([] if new else ["no training images of dark one"])
+        assert [row["support"] for row in record["per_class"]] == [3] * len(record["classnames"])
+    capfd.readouterr()
+    assert parse_results.main([str(tmp_path / "out")]) == 0
+    assert "mine: no training images of dark one." in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["LinearProbe", "GDA", "LPPlusPlus"])
+def test_methods_that_learn_from_images_alone_refuse_it(method: str, tmp_path: Path, capfd) -> None:
+    assert run(with_a_hole(tmp_path), tmp_path / "out", method=method) == 2
+    assert f'no training images of the class "dark one": {method} learns' in capfd.readouterr().err
+
+
+BROKEN = {
+    "gap": ([["a.png", 0, "a"], ["b.png", 2, "b"]], "no image has the label 1"),
+    "two names": ([["a.png", 0, "a"], ["b.png", 0, "b"]], 'label 0 is "b" here and "a" before'),
+    "two labels": ([["a.png", 0, "a"], ["b.png", 1, "a"]], 'the labels 0 and 1 are both called "a"'),
+    "empty": ([["a.png", 0, "a"], ["b.png", 1, " "]], "label 1 has no class name"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_split_file_that_contradicts_itself_is_refused(name: str, tmp_path: Path) -> None:
+    rows, said = BROKEN[name]
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
+    with pytest.raises(UserError, match=said.replace("(", r"\(")):
+        read_split(path)

@@ -44,6 +44,7 @@ class FeatureTrainer(VLTrainer):
 
     transfers = False
     uses_optimizer = False
+    every_class: bool = False  # whether each class is learned from its images alone
     least: Mapping[str, float] = {"AUGMENT_EPOCH": 0}  # smallest value of a key of this method's section
 
     # -- building -----------------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ class FeatureTrainer(VLTrainer):
             self.train_loader_x = FeatureLoader(self.train_loader_x, self.store)
 
     def build_model(self) -> None:
+        self._check_every_class()
         self.fixed_features = template_features(self.backbone, self.facts.template, self.facts.classnames)  # F (C, D)
         super().build_model()
         learned = getattr(self, LEARNER).state_dict()
@@ -74,6 +76,17 @@ class FeatureTrainer(VLTrainer):
         self.learned_count = sum(value.numel() for value in learned.values())
         if not self.uses_optimizer:
             self.max_epoch = 1  # the fit
+
+    def _check_every_class(self) -> None:
+        if not (self.every_class and self.has_images):
+            return
+        there = {item.label for item in self.dm.dataset.train_x}
+        absent = [name for label, name in self.lab2cname.items() if label not in there]
+        if absent:
+            raise UserError(
+                f'no training images of the class "{absent[0]}": {type(self).__name__} learns a class from its images alone; '
+                "give it some, or take a method that also reads names (CoOp, Tip-Adapter)"
+            )
 
     def optimizer_and_schedule(self, learner: nn.Module) -> tuple[Any, Any]:
         return super().optimizer_and_schedule(learner) if self.uses_optimizer else (None, None)

@@ -61,6 +61,7 @@ class GDA(FeatureTrainer):
     """
 
     section = "GDA"
+    every_class = True
     least = {**FeatureTrainer.least, "SCALE": 0}
     released = {"SCALE": 100.0}
 

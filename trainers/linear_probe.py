@@ -75,6 +75,7 @@ class LinearProbe(FeatureTrainer):
     """
 
     section = "LINEARPROBE"
+    every_class = True
     reads_names = False
     least = {**FeatureTrainer.least, "NUM_STEP": 0, "C": 1e-9}
 

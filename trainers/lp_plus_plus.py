@@ -99,6 +99,7 @@ class LPPlusPlus(FeatureTrainer):
     """
 
     section = "LPPLUSPLUS"
+    every_class = True
     least = {**FeatureTrainer.least, "ITERATIONS": 1, "ALPHA_EVERY": 1}
     released = {"INIT_PREC": "fp16"}
 

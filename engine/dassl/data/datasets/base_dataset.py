@@ -50,7 +50,11 @@ class Datum:
 
 
 class DatasetBase:
-    """Lists of :class:`Datum` for labelled and unlabelled training, validation and test."""
+    """Lists of :class:`Datum` for labelled and unlabelled training, validation and test.
+
+    Raises:
+        SettingError: a label with two names, or one between the others that no image has.
+    """
 
     dataset_dir = ""
     domains: Sequence[str] = ()
@@ -63,8 +67,11 @@ class DatasetBase:
         test: list[Datum] | None = None,
     ) -> None:
         self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
-        self._num_classes = self.get_num_classes(train_x or [])
-        self._lab2cname, self._classnames = self.get_lab2cname(train_x or [])
+        # of all parts: a class without training images would shift the names of those behind it
+        labelled = [*(train_x or []), *(val or []), *(test or [])]
+        self._check_labels(labelled)
+        self._num_classes = self.get_num_classes(labelled)
+        self._lab2cname, self._classnames = self.get_lab2cname(labelled)
 
     @property
     def train_x(self) -> list[Datum] | None:
@@ -104,6 +111,19 @@ class DatasetBase:
         """Label -> class name, and the class names by label."""
         mapping = {item.label: item.classname for item in data_source}
         return mapping, [mapping[label] for label in sorted(mapping)]
+
+    def _check_labels(self, data_source: Iterable[Datum]) -> None:
+        names: dict[int, str] = {}
+        for item in data_source:
+            if names.setdefault(item.label, item.classname) != item.classname:
+                raise SettingError(
+                    f'{type(self).__name__}: label {item.label} is "{names[item.label]}" and "{item.classname}" '
+                    f"({item.impath})"
+                )
+        absent = sorted(set(range(max(names, default=-1) + 1)) - set(names))
+        if absent or min(names, default=0) < 0:
+            what = f"no image has the label {absent[0]}" if absent else f"an image has the label {min(names)}"
+            raise SettingError(f"{type(self).__name__}: {what}: labels must count from 0 without a gap")
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
         """Check that both name domains, and only domains of this dataset.
