@@ -12,7 +12,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import BadImageError, PixelSettings, UserError
 from datasets import by_key
 from datasets.base import BiomedDataset
-from datasets.check.files import unreadable
+from datasets.check.parallel import unreadable
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from dassl.utils import PixelSettings, UserError
 from datasets import phantom
 from datasets.check import __main__ as command
-from datasets.check.files import ALONE, look_at, unreadable
+from datasets.check.files import look_at
 from datasets.check.findings import Finding, listed, of_groups, of_labels
+from datasets.check.parallel import ALONE, unreadable
 from datasets.check.twins import ALIKE, FAR, near_twins
 from datasets.groups import Grouping, by_pattern
 from tests.conftest import write_dataset

@@ -72,21 +72,22 @@ def _close(looks: Sequence[Look], title: str) -> Iterator[tuple[int, int, int, i
         return
     hashes = np.stack([one.hashes for one in looks])  # (N, turns, 4)
     for start in tqdm(range(0, len(looks), BLOCK), desc=title, unit="block", disable=None):
-        rows = hashes[start : start + BLOCK, 0]
-        bits = np.stack([_distances(rows, hashes[start:, turn]) for turn in range(len(TURNS))])  # (turns, block, N - start)
-        best = bits.argmin(axis=0)
-        least = np.take_along_axis(bits, best[None], axis=0)[0]
-        for i, j in zip(*np.nonzero(least <= FAR), strict=True):
-            if j > i:
-                yield start + int(i), start + int(j), int(best[i, j]), int(least[i, j])
+        best: dict[tuple[int, int], tuple[int, int]] = {}
+        for turn in range(len(TURNS)):
+            for i, j, bits in _near(hashes[start : start + BLOCK, 0], hashes[start:, turn]):
+                if j > i:
+                    best[i, j] = min(best.get((i, j), (bits, turn)), (bits, turn))
+        for (i, j), (bits, turn) in sorted(best.items()):
+            yield start + i, start + j, turn, bits
 
 
-def _distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(R, N) bits in which (R, 4) and (N, 4) words differ."""
-    total = np.zeros((len(rows), len(columns)), np.uint16)
-    for word in range(rows.shape[1]):
-        total += np.bitwise_count(rows[:, None, word] ^ columns[None, :, word])
-    return total
+def _near(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(row, column, bits) of (R, 4) and (N, 4) words that differ in at most :data:`FAR` bits."""
+    # most pairs differ by more in the first word already
+    i, j = np.nonzero(np.bitwise_count(rows[:, None, 0] ^ columns[None, :, 0]) <= FAR)
+    bits = np.bitwise_count(rows[i] ^ columns[j]).sum(axis=1)
+    for at in np.nonzero(bits <= FAR)[0]:
+        yield int(i[at]), int(j[at]), int(bits[at])
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
