@@ -62,6 +62,11 @@ class Groups:
     source: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def units(self) -> str:
+        """What :meth:`whole` keeps together, in the plural."""
+        return f"stretches of following {self.what}s" if self.numbers else f"{self.what}s"
+
     def whole(self) -> dict[str, str]:
         """What a split may not divide, by path: the groups; of series, :data:`STRETCHES` runs of following numbers each."""
         if not self.numbers:

@@ -41,7 +41,7 @@ def split_by_image(sizes: list[int], classes: int) -> tuple[Split, dict[str, str
 @given(st.lists(st.integers(1, 4), min_size=60, max_size=150), st.integers(1, 4), st.integers(0, 10**6))
 def test_no_group_is_in_two_parts_and_sizes_are_near(sizes: list[int], classes: int, seed: int) -> None:
     split, groups = split_by_image(sizes, classes)
-    new, notes = regrouped(split, groups, "patient", seed, "here")
+    new, notes = regrouped(split, groups, "patients", seed, "here")
     where: dict[str, set[str]] = {}
     for part in PARTS:
         for path, _, _ in new[part]:
@@ -54,7 +54,7 @@ def test_no_group_is_in_two_parts_and_sizes_are_near(sizes: list[int], classes: 
             counts = [sum(row[1] == label for row in one[part]) for one in (new, split)]
             assert abs(counts[0] - counts[1]) <= 4
     assert notes[0].startswith(f"split by groups: {len(sizes)} patients, each whole in one part, drawn by seed {seed}")
-    assert regrouped(split, groups, "patient", seed, "here") == (new, notes)
+    assert regrouped(split, groups, "patients", seed, "here") == (new, notes)
 
 
 def test_seeds_differ_with_groups_of_different_sizes_too() -> None:

@@ -88,7 +88,7 @@ def check(cfg: CfgNode, workers: int = 0) -> dict[str, Any]:
         *findings.of_files(rows, looks, sorted(missing), [path for path in inside if path not in rows.part]),
         *findings.of_labels(rows),
         *findings.of_twins(rows, looks, f"{title}: comparing"),
-        *findings.of_groups(rows, groups),
+        *(one for one in findings.of_groups(rows, groups) if one.said not in dataset.notes),
     ]
     notes = [*dataset.notes, *(() if groups.of else [f"no groups are known: {'; '.join(groups.notes)}"])]
     return as_record(title, str(images), rows, looks, found, notes, time.perf_counter() - started)
