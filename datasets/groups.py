@@ -41,7 +41,7 @@ class Grouping:
     why: str = ""
 
 
-NO_GROUPS = Grouping("", why="its file names name no groups")
+NO_GROUPS = Grouping("", why="no rule for its file names ships with it")
 
 
 @dataclass(frozen=True)

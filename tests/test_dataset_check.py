@@ -188,6 +188,15 @@ def test_a_near_duplicate_is_found(change: str, tmp_path: Path) -> None:
         assert f"; {change}, " in item["why"]
 
 
+def test_a_near_duplicate_of_an_exact_copy_counts_with_all_of_them(tmp_path: Path) -> None:
+    config = own_split(tmp_path, **three_parts())
+    images = tmp_path / "images"
+    shutil.copy(images / "train/a/train0.png", images / "test/a/copy.png")
+    recompressed(xray(0), tmp_path).save(images / "val/a/near.png")  # xray(0) is train0
+    (item,) = kinds(checked(config))["near-duplicate in two parts"]["items"]
+    assert sorted(item["paths"]) == ["test/a/copy.png", "train/a/train0.png", "val/a/near.png"]
+
+
 def test_different_xrays_are_no_duplicates(tmp_path: Path) -> None:
     images = [xray(n, key) for key in ("kneexray", "covid") for n in range(30)]
     rng = np.random.default_rng(3)
@@ -361,6 +370,7 @@ def test_several_datasets_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFix
     for words, said in ((["btmri", "--root", str(tmp_path)], "Get BTMRI.zip"),
                         ([str(tmp_path / "none.yaml")], "no config file"),
                         ([str(config), "DATASET.GROUPBY", "x"], 'Did you mean "DATASET.GROUP_BY"?'),
+                        ([str(config), "DATASET.NUM_SHOTS", "2"], "DATASET.NUM_SHOTS is not read here"),
                         ([str(config), "DATASET.SPLIT", "leakfree"], "must be grouped"),
                         ([str(config), "--json", str(config / "x.json")], "cannot be written"),
                         ([str(config), "--workers", "-1"], "--workers is -1")):  # fmt: skip

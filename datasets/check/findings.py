@@ -122,7 +122,11 @@ def of_twins(rows: Listed, looks: Sequence[Look], title: str = "") -> list[Findi
         why = "the same file" if len({one.file for one in own}) == 1 else "the same pixels in different files"
         sets.append(([one.path for one in own], why))
     near, flat = near_twins(good, title)
-    pairs = [([one.first, one.second], _alike(one)) for one in near]
+    pixels = {one.path: one.pixels for one in good}
+    copies: dict[str, list[str]] = {}  # one image stands for all of its pixels there
+    for one in good:
+        copies.setdefault(one.pixels, []).append(one.path)
+    pairs = [(copies[pixels[one.first]] + copies[pixels[one.second]], _alike(one)) for one in near]
     found = _twin_findings(rows, sets, "same image", "the same image")
     found += _twin_findings(rows, pairs, "near-duplicate", "nearly the same image")
     if flat:
