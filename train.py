@@ -49,7 +49,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     lists = [*sorted(TASKS), "seeds-together"]
-    parser.add_argument("--list-methods", choices=lists, help="print the methods that fit a protocol or option, and end")
+    parser.add_argument("--list-methods", choices=lists, help="print the methods that fit (and why others cannot), end")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE …")
     return parser.parse_args(argv)
 
@@ -81,10 +81,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def start(args: argparse.Namespace) -> None:
     """Make the call that the arguments ask for; ``UserError`` where they need or exclude each other."""
     from dassl.utils import UserError
-    from runs import protocols, run
+    from runs import fitting, protocols, run
 
     if args.list_methods:
-        print(*protocols.fitting_methods(args.list_methods))
+        fitting.show(args, setup_cfg)
         return
     if bool(args.task) != bool(args.output_root):
         raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")

@@ -24,7 +24,7 @@ from analysis.results import CONFIG, LOG, PREDICTIONS, DamagedRun, Defect, Run, 
 LOG_LINES, HARDEST, CURVE_POINTS = 24, 8, 60
 THUMBNAIL, QUALITY = 96, 72  # pixels of the longer side; of JPEG
 FACTS = ("method", "backbone", "dataset", "modality", "split", "num_shots", "seed", "variant", "num_test", "device")
-MORE_FACTS = ("config_hash", "departures", "notes", "metric_notes")
+MORE_FACTS = ("config_hash", "departures", "warnings", "notes", "metric_notes")
 
 
 @dataclass

@@ -33,7 +33,7 @@ class Run:
     ``dataset`` is the title of own images (``own_images``), a published dataset's name else. ``changed`` holds the settings
     that differ from the project's config files for this method, task and dataset (key -> value of the config file, value
     used), and ``split`` where it is not the dataset's own (``split_kind``); ``None`` where that is not known. A metric that is
-    not defined is ``None``.
+    not defined is ``None``. ``warnings`` stand below every table that the run is in.
     """
 
     method: str
@@ -52,6 +52,7 @@ class Run:
     config_hash: str = ""
     git: Mapping[str, Any] = field(default_factory=dict)
     own_images: bool = False
+    warnings: tuple[str, ...] = ()
     split_kind: str = OWN_SPLIT
 
     @property
@@ -236,6 +237,7 @@ def read_run(folder: Path) -> Run:
             record.get("config_hash", ""),
             record.get("git") or {},
             OWN_IMAGES in (record.get("dataset_class"), record["dataset"]),
+            tuple(map(str, record.get("warnings") or ())),
             kind,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

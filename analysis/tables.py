@@ -42,6 +42,11 @@ def undefined_notes(columns: Mapping[str, Sequence[Run]], scope: Scope) -> tuple
     return tuple(f"{title} is not defined on {', '.join(out)} ({name}): left out." for name, out in left_out.items() if out)
 
 
+def warning_notes(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A line per dataset and warning of its runs, each once."""
+    return tuple(dict.fromkeys(f"{run.dataset}: {warning}." for run in runs for warning in run.warnings))
+
+
 def few_shot_table(
     runs: Sequence[Run], what: str, scope: Scope, rows: Rows | None = None, keys: tuple[str, ...] = KEYS
 ) -> Table:
@@ -60,7 +65,7 @@ def few_shot_table(
         parts = ([run for run in own if run.shots == k] for k in shots)
         cells = (average_cell(part, all_rows, scope) for part, all_rows in zip(parts, columns.values(), strict=True))
         body.append((names, tuple(cells)))
-    title, notes = heading("Few-shot", scope, runs, what), undefined_notes(columns, scope)
+    title, notes = heading("Few-shot", scope, runs, what), undefined_notes(columns, scope) + warning_notes(runs)
     return Table(title, keys, tuple(columns), tuple(body), notes, scope.best)
 
 
@@ -89,7 +94,8 @@ def base2new_table(
     headings = [HM_COLUMNS[how] if several else "HM" for how in hms]
     meaning = "; ".join(f"{HM_COLUMNS[how]}: {HM_NAMES[how]}" for how in hms) if several else "HM = 2BN/(B+N)"
     title = heading("Base-to-new", scope, runs, what) + (f"; {meaning}" if hms else "")
-    return Table(title, keys, ("base", "new", *headings), tuple(body), undefined_notes(columns, scope), scope.best)
+    notes = undefined_notes(columns, scope) + warning_notes(runs)
+    return Table(title, keys, ("base", "new", *headings), tuple(body), notes, scope.best)
 
 
 # -- per modality -----------------------------------------------------------------------------------------
@@ -111,7 +117,7 @@ def modality_tables(runs: Sequence[Run], scope: Scope) -> list[Table]:
             rows = tuple((names, _modality_cells(own, chosen, splits, scopes)) for names, own in series_rows(chosen))
             kind = HM_NAMES["of-averages"] if len(splits) > 1 else f"{splits[0]} classes"
             title = heading(f"{k} shots, {kind},", scope, chosen, "per modality")
-            tables.append(Table(title, KEYS, tuple(members), rows, notes, scope.best))
+            tables.append(Table(title, KEYS, tuple(members), rows, notes + warning_notes(chosen), scope.best))
     return tables
 
 

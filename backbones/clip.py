@@ -2,10 +2,12 @@
 
 from backbones.open_clip_tower import OpenClipBackbone, load_open_clip
 
+IDENTIFIER = "ViT-B-16-quickgelu/openai"  # of open_clip; its activation is QuickGELU
+
 
 def clip(path: str = "", pretrained: bool = True) -> OpenClipBackbone:
-    """OpenAI's CLIP ViT-B/16 (its activation is QuickGELU)."""
-    return load_open_clip("CLIP", "ViT-B-16-quickgelu/openai", path, pretrained)
+    """OpenAI's CLIP ViT-B/16."""
+    return load_open_clip("CLIP", IDENTIFIER, path, pretrained)
 
 
 def any_open_clip(name: str, path: str = "", pretrained: bool = True) -> OpenClipBackbone:

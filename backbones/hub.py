@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from dassl.utils import UserError
+from dassl.utils.sources import reachable
 
 
 @contextmanager
@@ -18,7 +16,7 @@ def hub() -> Iterator[None]:
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = before or not reachable(constants.ENDPOINT)
     try:
         yield
     finally:
@@ -51,9 +49,9 @@ def unreachable(name: str, source: str, error: Exception, files: str) -> str:
     """The message of a backbone whose weights cannot be had from ``source``; ``files`` is what a folder must hold."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return (
-        f"the weights of {name} could not be had from {source} ({reason[:160]}). Use a local copy: a folder with "
-        f"{files}, named by MODEL.BACKBONE.PATH /path/to/folder (docs/DATASETS.md tells how to make one); "
-        "or rehearse with --backbone PhantomCLIP"
+        f"the weights of {name} could not be had from {source} ({reason[:160]}). Where there is network, fetch them by "
+        f"python -m backbones.download {name} --to FOLDER, and name the folder here: MODEL.BACKBONE.PATH FOLDER (it has to hold "
+        f"{files}; docs/DATASETS.md); or rehearse with --backbone PhantomCLIP"
     )
 
 
@@ -77,14 +75,3 @@ def require_files(name: str, folder: Path, wanted: dict[str, Sequence[str]]) -> 
             )
         found[purpose] = there[0]
     return found
-
-
-def _reachable(endpoint: str) -> bool:
-    if getproxies().get("https"):
-        return True  # a proxy answers for the outside; let the hub library find out
-    address = urlsplit(endpoint)
-    try:
-        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
-    except OSError:
-        return False
-    return True

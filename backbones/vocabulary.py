@@ -1,4 +1,4 @@
-"""The words behind a text tower's token ids."""
+"""The words behind a text tower's token ids, and those that it has no pieces for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ def vocabulary(backbone: VisionLanguageBackbone) -> dict[int, str]:
     Raises:
         UserError: a tokenizer that does not tell its words.
     """
-    tokenizer: Any = getattr(backbone, "tokenizer", None)
-    inner = getattr(tokenizer, "tokenizer", tokenizer)  # open_clip wraps the one of transformers
+    inner = _inner(backbone)
     if hasattr(inner, "get_vocab"):
         special = set(inner.all_special_ids)
         words = {index: word for word, index in inner.get_vocab().items() if index not in special}
@@ -24,3 +23,20 @@ def vocabulary(backbone: VisionLanguageBackbone) -> dict[int, str]:
     else:
         raise UserError(f"the tokenizer of {backbone.name} does not tell its words")
     return {index: word for index, word in sorted(words.items()) if not word.startswith("[unused")}
+
+
+def unknown_words(backbone: VisionLanguageBackbone, text: str) -> list[str]:
+    """The words of ``text`` (divided at spaces) of which the tokenizer has a part as its unknown piece alone.
+
+    Empty for vocabularies of bytes, which know everything, and for tokenizers that do not tell their unknown piece.
+    """
+    inner = _inner(backbone)
+    unknown = getattr(inner, "unk_token_id", None)
+    if unknown is None or not callable(inner):
+        return []
+    return [word for word in text.split() if unknown in inner(word, add_special_tokens=False)["input_ids"]]
+
+
+def _inner(backbone: VisionLanguageBackbone) -> Any:
+    tokenizer: Any = getattr(backbone, "tokenizer", None)
+    return getattr(tokenizer, "tokenizer", tokenizer)  # open_clip wraps the one of transformers

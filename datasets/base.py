@@ -37,6 +37,7 @@ class BiomedDataset(DatasetBase):
         ordered: the classes are grades, in label order.
         grouping: how file names tell which images belong together; ``table_groups`` holds a table's own groups by path.
         notes: what a reader of the results should know; ``root_note`` is set on generated data.
+        warnings: what a reader of a table should know; they stand below it.
 
     Raises:
         UserError: no such folder (with where to get it), a bad split file, missing images.
@@ -59,9 +60,12 @@ class BiomedDataset(DatasetBase):
         images = self.image_folder
         self.split_hash = splits.split_hash(split)
         self.all_classnames = [name for _, name in sorted({(n, c) for part in splits.PARTS for _, n, c in split[part]})]
+        if len(self.all_classnames) < 2:
+            raise UserError(f'{images} has one class, "{self.all_classnames[0]}": there is nothing to tell it from')
         drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
         chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
         self.data_hash = splits.files_hash(images, chosen)
+        self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new")
         train, val, test = (
             [Datum(impath=str(images / path), label=label, classname=name) for path, label, name in chosen[part]]
             for part in splits.PARTS
@@ -87,6 +91,7 @@ class BiomedDataset(DatasetBase):
         if own.SPLIT not in ("", GROUPED):
             raise UserError(f'DATASET.SPLIT is "{own.SPLIT}", must be {GROUPED}, or empty for the split as it is')
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         for field, value in self.words(cfg).items():
             setattr(self, field, value)
         root = Path(own.ROOT).expanduser().resolve()
@@ -147,10 +152,10 @@ class BiomedDataset(DatasetBase):
         images = folder / self.dataset_dir
         if not images.is_dir():
             raise UserError(
-                f"no {self.dataset_dir} images in {images}. Get {self.dataset_dir}.zip from the Hugging Face dataset "
-                f"repository {ARCHIVES} or Google Drive id {self.drive_id} and unpack it in {root}, name another folder "
-                f"with --root (DATA=…), or generate a stand-in: python -m datasets.phantom --root data/phantom "
-                f"--datasets {self.key}"
+                f"no {self.dataset_dir} images in {images}. Fetch them: python -m datasets.download {self.key} --root {root} "
+                f"(DOWNLOAD=1 for the scripts); put {self.dataset_dir}.zip of the Hugging Face dataset repository {ARCHIVES} or of "
+                f"Google Drive id {self.drive_id} into {root} for the same command; name another folder with --root (DATA=…); or "
+                f"generate a stand-in: python -m datasets.phantom --root data/phantom --datasets {self.key}"
             )
         return folder, images, folder / f"split_{self.dataset_dir}.json"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dassl.config import get_cfg_default
 from dassl.utils import UserError, nearest
 
 DATA_SECTIONS = ("DATASET", "INPUT")
+KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")
 
 
 def dataset_defaults(cfg: CfgNode) -> None:
@@ -45,6 +47,12 @@ def dataset_defaults(cfg: CfgNode) -> None:
     cfg.DATASET.GROUP_BY = ""  # groups: a regular expression on the path, or a CSV; "" = the dataset's own, if it has some
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
     cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
+
+
+def before_pairs(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line in front of its ``KEY VALUE`` pairs, and these."""
+    at = next((place for place, word in enumerate(argv) if KEY.fullmatch(word)), len(argv))
+    return list(argv[:at]), list(argv[at:])
 
 
 def data_config(path: str, opts: Sequence[str] = ()) -> CfgNode:

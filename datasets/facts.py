@@ -36,6 +36,7 @@ class DatasetFacts:
         data_hash, split_hash: of this run's images, and of the whole split (``None`` where that is not known).
         rehearsal: the images are generated.
         notes: what a reader of the results should know.
+        warnings: what a reader of a table should know: they stand below it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DatasetFacts:
     split_hash: str | None = None
     rehearsal: bool = False
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def facts_of(dataset: Any, cfg: CfgNode) -> DatasetFacts:
@@ -71,6 +73,7 @@ def facts_of(dataset: Any, cfg: CfgNode) -> DatasetFacts:
         split_hash=dataset.split_hash,
         rehearsal=bool(dataset.root_note),
         notes=tuple(dataset.notes),
+        warnings=tuple(dataset.warnings),
     )
 
 

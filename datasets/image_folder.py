@@ -63,6 +63,7 @@ class ImageFolderSplit(BiomedDataset):
         return folder, folder, folder / "split.json"
 
     archive: Path | None = None
+    left_out: str = ""  # what is no data, in words
 
     def _split(self, images: Path, path: Path, cfg: CfgNode) -> splits.Split:
         own = cfg.DATASET
@@ -103,6 +104,7 @@ class ImageFolderSplit(BiomedDataset):
         left_out = LeftOut()
         found, notes = folder_samples(images, own, left_out)
         self.notes += notes
-        if str(left_out):
-            log.info("%s: %s", self.title(cfg), left_out)
+        self.left_out = str(left_out)
+        if self.left_out:
+            log.info("%s: %s", self.title(cfg), self.left_out)
         return found, "folder"

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -129,6 +130,27 @@ def select_classes(split: Split, subsample: str) -> Split:
         raise UserError(f"{len(labels)} classes leave none for the {subsample} half")
     relabel = {label: index for index, label in enumerate(chosen)}
     return {part: [(p, relabel[n], c) for p, n, c in split[part] if n in relabel] for part in PARTS}
+
+
+def shortages(split: Split, num_shots: int, trained: bool) -> list[str]:
+    """What a reader of the numbers should know of the classes of a run's split: one class, classes without images, few shots.
+
+    Args:
+        split: after the few-shot draw, of the classes that are run on.
+        num_shots: below 1 all training images are taken.
+        trained: its training images are used; else its test images alone are looked at.
+    """
+    names = dict(sorted({(label, name) for part in PARTS for _, label, name in split[part]}))
+    counts = {part: Counter(label for _, label, _ in split[part]) for part in PARTS}
+    said = [f'one class ("{names[0]}"): any method classifies all of its images right'] if len(names) == 1 else []
+    for part, word in (("train", "training"), ("test", "test"))[not trained :]:
+        absent = [name for label, name in names.items() if not counts[part][label]]
+        said += [f"no {word} images of {', '.join(absent)}"] if absent else []
+    few = {name: counts["train"][label] for label, name in names.items() if 0 < counts["train"][label] < num_shots}
+    if few and trained:
+        shown = ", ".join(f"{name} {count}" for name, count in few.items())
+        said.append(f"fewer training images than {num_shots} shots, all of them taken: {shown}")
+    return said
 
 
 def files_hash(images: Path, split: Split) -> str:

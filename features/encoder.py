@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dassl.data import DatasetWrapper
-from dassl.utils import PixelSettings, reading
+from dassl.utils import PixelSettings, cores, reading
 from features.disk import Space, digest
+
+WORTH_A_WORKER = 128  # images: a worker process starts in about the time that it takes to read so many
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Encoder:
         loader = DataLoader(
             _Views(dataset, views),
             self.batch_size,
-            num_workers=self.workers,
+            num_workers=min(self.workers, cores(), len(views) // WORTH_A_WORKER),
             generator=torch.Generator().manual_seed(0),
             pin_memory=torch.cuda.is_available(),
         )

@@ -78,6 +78,7 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "departures": departures.chosen + departures.forced,
         "rehearsal": facts.rehearsal,
         "notes": list(facts.notes),
+        "warnings": trainer.warnings,
         "files": files_of(folder),
     }
     path = Path(folder) / RESULTS

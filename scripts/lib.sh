@@ -3,8 +3,10 @@
 #   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
 #   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
 #   SEEDS     seeds where none is named (1 2 3)          PYTHON    interpreter (.venv's, else python)
+#   DOWNLOAD=1        a published dataset that is not in DATA is fetched first (python -m datasets.download)
 #   SEEDS_TOGETHER=1  the seeds of a setting are trained as one batch, by the methods that can
 #
+# DATASET is the name of a file in configs/datasets, or the path of your own dataset's YAML file.
 # Arguments in the form KEY=VALUE or "KEY VALUE" pairs behind "--" are config overrides, passed through.
 set -euo pipefail
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -34,20 +36,34 @@ parse_arguments() {
             POSITIONAL=("${POSITIONAL[0]}" "${POSITIONAL[@]:2}")
         fi
     fi
-    DATASET="${POSITIONAL[0]}"
-    is_dataset "$DATASET" || fail "unknown dataset \"$DATASET\"; datasets: $(dataset_names)"
+    is_dataset "${POSITIONAL[0]}" || fail "unknown dataset \"${POSITIONAL[0]}\"; datasets: $(dataset_names)(or a YAML file)"
+    DATASET_FILE="$(dataset_file "${POSITIONAL[0]}")"
+    DATASET="$(basename "$DATASET_FILE" .yaml)"
     local word
     for word in "${POSITIONAL[@]:1}"; do
         [[ "$word" =~ ^[0-9]+$ ]] || fail "\"$word\" is not a number (shots, seed)"
     done
 }
 
-is_dataset() { [ -f "$REPO/configs/datasets/$1.yaml" ]; }
+dataset_file() { if [[ "$1" == *.yaml ]]; then echo "$1"; else echo "$REPO/configs/datasets/$1.yaml"; fi; }
+is_dataset() { [ -f "$(dataset_file "$1")" ]; }
 dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' '); }
+
+# The dataset's images, fetched where they are asked for and not there; once per script
+fetched() {
+    [ "${DOWNLOAD:-0}" = 1 ] && [ "${FETCHED:-}" != "$DATASET" ] || return 0
+    if [ ! -f "$REPO/datasets/$DATASET.py" ]; then
+        echo "DOWNLOAD=1: $DATASET is no published dataset, nothing is fetched"
+    else
+        PYTHONPATH="$REPO${PYTHONPATH:+:$PYTHONPATH}" "$PYTHON" -m datasets.download "$DATASET" --root "$DATA"
+    fi
+    FETCHED="$DATASET"
+}
 
 # run METHOD few_shot|base2new "SHOTS …" "SEEDS …" [train.py arguments]: train.py skips what is done
 run() {
     local method="$1" task="$2" shots="$3" seeds="$4"; shift 4
+    fetched
     local folder=few_shot config
     [ "$task" = few_shot ] || folder=base_to_novel
     config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
@@ -63,14 +79,14 @@ run() {
         fi
     fi
     "$PYTHON" "$REPO/train.py" --root "$DATA" --trainer "$method" --backbone "$BACKBONE" \
-        --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" --config-file "$config" \
+        --dataset-config-file "$DATASET_FILE" --config-file "$config" \
         --output-root "$OUTPUT" "$@" ${together[@]+"${together[@]}"} --shots $shots --seeds $seeds --task "$task" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
 # table TASK "SHOTS …" "SEEDS …" METHOD … [parse_results.py arguments]
 table() {
     local task="$1" shots="$2" seeds="$3"; shift 3
-    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$task" --datasets "$REPO/configs/datasets/$DATASET.yaml" --backbones "$BACKBONE" \
+    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task "$task" --datasets "$DATASET_FILE" --backbones "$BACKBONE" \
         --shots $shots --seeds $seeds --methods "$@"
 }
 

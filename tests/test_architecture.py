@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "predict": {"runs", "explain", "dassl"},
     "export": {"runs", "trainers", "dassl"},
     "parse_results": {"analysis"},
+    "doctor": RUNS | {"runs"},
     "scripts": RUNS,
 }
 ANYTHING = ("benchmarks", "tests")  # they measure and check all of it
@@ -150,7 +151,9 @@ def _submodules(source: str) -> set[str]:
 
 def test_every_package_says_what_belongs_there() -> None:
     packages = sorted(room for room in ROOMS - {"tests"} if (REPO / room / "__init__.py").is_file())
-    assert {"analysis", "backbones", "benchmarks", "datasets", "explain", "features", "runs", "trainers"} == set(packages)
+    assert {"analysis", "backbones", "benchmarks", "datasets", "doctor", "explain", "features", "runs", "trainers"} == set(
+        packages
+    )
     for room in packages:
         said = ast.get_docstring(ast.parse((REPO / room / "__init__.py").read_text(encoding="utf-8"))) or ""
         assert re.search(r"Here belongs?\b", said), f"{room}/__init__.py does not say what belongs there"

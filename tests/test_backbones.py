@@ -223,7 +223,7 @@ def test_an_empty_folder_is_one_readable_line(name: str, tmp_path) -> None:
 def test_no_network_is_one_readable_line(name: str, tmp_path, monkeypatch) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(backbones.hub, "_reachable", lambda endpoint: False)
+    monkeypatch.setattr(backbones.hub, "reachable", lambda endpoint: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     if name == "PhantomCLIP":  # the one whose weights are in the repository

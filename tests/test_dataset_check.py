@@ -204,7 +204,7 @@ def test_several_datasets_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFix
     assert command.main(["btmrii", str(config)]) == 2
     told = capsys.readouterr()
     assert 'unknown dataset "btmrii". Did you mean "btmri"?' in told.err and "nothing wrong" in told.out
-    for words, said in ((["btmri", "--root", str(tmp_path)], "Get BTMRI.zip"),
+    for words, said in ((["btmri", "--root", str(tmp_path)], "no BTMRI images"),
                         ([str(tmp_path / "none.yaml")], "no config file"),
                         ([str(config), "DATASET.GROUPBY", "x"], 'Did you mean "DATASET.GROUP_BY"?'),
                         ([str(config), "DATASET.NUM_SHOTS", "2"], "DATASET.NUM_SHOTS is not read here"),

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datasets import by_key
 from datasets.check.__main__ import check, config_of
+from datasets.prompts import convert, load_prompts
 from tests.conftest import SHARED
 from tests.own_images import dataset, parts, records, run
 
@@ -98,3 +100,14 @@ def test_truncated_files_are_named_at_once_by_check_and_by_a_run(tmp_path: Path,
     assert run(config, tmp_path / "out", method="ZeroshotCLIP") == 2
     error = capsys.readouterr().err
     assert f"{len(names)} of 24 images cannot be read" in error and all(name in error for name in names)
+
+
+def test_one_of_two_dictionaries_is_named(tmp_path: Path, capsys) -> None:
+    (source,) = CASES.glob("14-*/*.py")
+    for name, start in (("BIOMEDDPT_TEMPLATES", "An ultrasound image"), ("BIOMEDCOOP_TEMPLATES", "A benign tumor is round")):
+        out = tmp_path / f"{name}.json"
+        call = [str(source), "--dataset", "busi", "-o", str(out)]
+        assert convert.main(call) == 2 and "--dictionary BIOMEDDPT_TEMPLATES" in capsys.readouterr().err
+        assert convert.main([*call, "--dictionary", name]) == 0
+        names = by_key()["busi"].published_classnames
+        assert load_prompts(out, names, 1).texts["benign tumor"][0].startswith(start)

@@ -216,6 +216,21 @@ def test_what_cannot_be_imported_is_told_in_one_line(name: str, tmp_path: Path, 
     assert what in told and "\n" not in told and not (tmp_path / "out").exists()
 
 
+def test_of_two_dictionaries_one_is_named(tmp_path: Path, capsys) -> None:
+    other = {**TEXTS, "normal brain": ["other"]}
+    path = tmp_path / "two.py"
+    path.write_text(f"PAPER = {TEXTS}\nSECOND = {other}")
+    words = [str(path), "--dataset", "btmri", "-o"]
+    assert convert.main([*words, str(tmp_path / "no.json")]) == 2 and "--dictionary PAPER" in capsys.readouterr().err
+    assert convert.main([*words, str(tmp_path / "no.json"), "--dictionary", "SECOMD"]) == 2
+    assert 'Did you mean "SECOND"?' in capsys.readouterr().err and not (tmp_path / "no.json").exists()
+    for name, texts in (("PAPER", TEXTS), ("SECOND", other)):
+        out = tmp_path / f"{name}.json"
+        assert convert.main([*words, str(out), "--dictionary", name]) == 0
+        assert load_prompts(out, BTMRI_CLASSES, 1).texts == {key: value[:1] for key, value in texts.items()}
+        assert f", {name}, SHA-256" in json.loads(out.read_text())["instruction"]
+
+
 def test_repeated_sentences_of_other_authors_are_kept_and_told(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.json").write_text(json.dumps({**TEXTS, BRAIN: ["Same.", "Same.", "Other."]}))
     assert convert.main([str(tmp_path / "a.json"), "--dataset", "btmri", "-o", str(tmp_path / "out.json")]) == 0

@@ -102,6 +102,7 @@ class VLTrainer(FrozenTowers):
         self.backbone.set_text_dropout(False)
         self._text_features: Tensor | None = None
         self._losses = torch.zeros((), device=self.device)  # this epoch's sum: once it is not finite, it stays so
+        self.warnings = self.what_to_know()
         if self.has_images:
             self.build_teacher(self.classnames)
         learner = self.build_learner(self.classnames)

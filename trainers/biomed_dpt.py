@@ -14,7 +14,6 @@ from backbones import VisualPrompt, zero_vectors
 from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from datasets.prompts import load_prompts
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import check_choice
@@ -111,7 +110,7 @@ class BiomedDPT(CoOp):
         return self.facts.template
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
-        self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.facts.key, classnames, self.own.N_PROMPTS)
+        self.prompts = self.load_prompts(classnames)
         self.encoded_prompts = self.encode_prompts(self.prompts.texts, classnames)  # (C, K, D)
         self.fixed_features = prompt_ensemble(self.encoded_prompts)  # F (C, D)
         self.selection: Selection | None = None

@@ -11,7 +11,6 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from datasets.prompts import load_prompts
 from trainers.base import unit
 from trainers.biomed_dpt import distillation, prompt_ensemble
 from trainers.coop import CoOp
@@ -67,8 +66,7 @@ class BiomedCoOp(CoOp):
             raise UserError(f"TRAINER.{self.section}.TAU is {tau}, must be above 0 (published: 1.25 to 2)")
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
-        key = self.cfg.DATASET.PROMPTS or self.facts.key
-        self.prompts = load_prompts(key, classnames, self.own.N_PROMPTS)
+        self.prompts = self.load_prompts(classnames)
         encoded = self.encode_prompts(self.prompts.texts, classnames)
         self.prompt_features = unit(encoded)  # F_k (C, K, D)
         self.fixed_features = prompt_ensemble(encoded)  # F (C, D)

@@ -19,7 +19,9 @@ from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone
 from dassl.engine import TrainerX
 from dassl.utils import UserError
 from datasets.facts import DatasetFacts, facts_of
+from datasets.prompts import TEMPLATE_ENSEMBLE, PromptSet, prompts_for
 from features import Encoder, FeatureLoader, StoredLoader, build_store, default_root, sentence_features
+from trainers.class_words import check_class_words
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class FrozenTowers(TrainerX):
 
     section: str  # the method's part of the config: cfg.TRAINER.<section>
     frozen_images: bool = True  # whether an image's features stay the same throughout training
+    reads_names: bool = True  # whether the class names are read by the text tower
 
     def __init__(self, cfg: CfgNode, facts: DatasetFacts | None = None) -> None:
         """
@@ -172,6 +175,43 @@ class FrozenTowers(TrainerX):
         }
 
     # -- texts --------------------------------------------------------------------------------------------
+
+    def what_to_know(self) -> list[str]:
+        """What stands below every table that this run is in.
+
+        Raises:
+            UserError: two class names that the text tower cannot tell apart.
+        """
+        said = list(self.facts.warnings)
+        if self.reads_names:
+            said += check_class_words(self.backbone, self.classnames, self.facts.template)
+        if self.cfg.DATASET.PROMPTS == TEMPLATE_ENSEMBLE and self.uses_prompts(self.cfg):
+            said.append(f"{type(self).__name__} with templates in place of LLM-written prompts (DATASET.PROMPTS template)")
+        for warning in said:
+            log.warning("%s: %s", self.facts.name, warning)
+        return said
+
+    @classmethod
+    def uses_prompts(cls, cfg: CfgNode) -> bool:
+        """Whether a run with this config reads a dataset's LLM-written prompts."""
+        return "N_PROMPTS" in cfg.TRAINER[cls.section]
+
+    def load_prompts(self, classnames: Sequence[str]) -> PromptSet:
+        """The first N_PROMPTS LLM-written sentences of each class, or what DATASET.PROMPTS puts in their place.
+
+        Raises:
+            UserError: there are none, or too few.
+        """
+        facts = self.facts
+        return prompts_for(
+            self.cfg.DATASET.PROMPTS,
+            facts.key,
+            classnames,
+            self.own.N_PROMPTS,
+            template=facts.template,
+            modality=facts.modality,
+            organ=facts.organ,
+        )
 
     def encode_prompts(self, texts: Mapping[str, Sequence[str]], classnames: Sequence[str]) -> Tensor:
         """F_k (C, K, D): the K sentences of each class through the frozen text tower, not normalised."""

@@ -75,6 +75,7 @@ class LinearProbe(FeatureTrainer):
     """
 
     section = "LINEARPROBE"
+    reads_names = False
     least = {**FeatureTrainer.least, "NUM_STEP": 0, "C": 1e-9}
 
     @classmethod

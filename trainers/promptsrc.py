@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from backbones import VisionLanguageBackbone, VisualPrompt
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from datasets.prompts import load_prompts
 from trainers.base import unit
 from trainers.biomed_dpt import distillation
 from trainers.coop import CoOp
@@ -134,6 +133,10 @@ class PromptSRC(VisualPromptTrainer, CoOp):
         if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
             raise UserError(f"TRAINER.PROMPTSRC.GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD}, must be positive")
 
+    @classmethod
+    def uses_prompts(cls, cfg: CfgNode) -> bool:
+        return cfg.TRAINER[cls.section].PROMPTS == "ensemble"
+
     @property
     def n_ctx(self) -> int:
         return self.own.N_CTX_TEXT
@@ -143,7 +146,7 @@ class PromptSRC(VisualPromptTrainer, CoOp):
         if self.own.PROMPTS == "template":
             self.fixed_features = template_features(self.backbone, self.facts.template, classnames)
             return
-        self.prompts = load_prompts(self.cfg.DATASET.PROMPTS or self.facts.key, classnames, self.own.N_PROMPTS)
+        self.prompts = self.load_prompts(classnames)
         self.fixed_features = unit(self.encode_prompts(self.prompts.texts, classnames).mean(dim=1))
 
     def build_learner(self, classnames: Sequence[str]) -> IndependentPromptLearner:

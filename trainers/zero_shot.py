@@ -11,7 +11,6 @@ from yacs.config import CfgNode
 from backbones import VisionLanguageBackbone
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from datasets.prompts import load_prompts
 from trainers.base import VLTrainer, unit
 from trainers.biomed_dpt import prompt_ensemble
 from trainers.prompt_learner import fill
@@ -51,6 +50,10 @@ class ZeroshotCLIP(VLTrainer):
         """Where the prompts come from: "template" or "ensemble"."""
         return cfg.TRAINER[cls.section].PROMPTS
 
+    @classmethod
+    def uses_prompts(cls, cfg: CfgNode) -> bool:
+        return cls.source(cfg) == "ensemble"
+
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         if self.source(cfg) not in SOURCES:
@@ -60,8 +63,7 @@ class ZeroshotCLIP(VLTrainer):
         if self.source(self.cfg) == "template":
             self.fixed_features = template_features(self.backbone, self.facts.template, classnames)  # F (C, D)
         else:
-            key = self.cfg.DATASET.PROMPTS or self.facts.key
-            self.prompts = load_prompts(key, classnames, self.own.N_PROMPTS)
+            self.prompts = self.load_prompts(classnames)
             self.fixed_features = prompt_ensemble(self.encode_prompts(self.prompts.texts, classnames))
         return nn.Module()
 

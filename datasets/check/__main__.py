@@ -13,7 +13,6 @@ numbers wrong or too good (files that cannot be read, labels that disagree, the 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from datasets.base import BiomedDataset
 from datasets.check import findings
 from datasets.check.files import look_at
 from datasets.check.report import as_record, printed
-from datasets.config import data_config
+from datasets.config import before_pairs, data_config
 from datasets.never_data import LeftOut, image_files
 
 # keys that a check reads; CSV_PATH and its like with CSV
@@ -37,11 +36,10 @@ READ = (
     *(f"DATASET.{key}" for key in ("SPLIT", "GROUP_BY", "TITLE", "FOLDER", "CLASS", "INCLUDE", "EXCLUDE", "CSV")),
     *(f"INPUT.{key}" for key in ("WINDOW", "EXIF", "SLICE", "MAX_PIXELS")),
 )
-KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    at = next((place for place, word in enumerate(argv) if KEY.fullmatch(word)), len(argv))
+    words, pairs = before_pairs(argv)
     parser = argparse.ArgumentParser(
         "python -m datasets.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,8 +48,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found here")
     parser.add_argument("--workers", type=int, default=0, help="processes that read; by default one per core")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="list at most N items of a finding (10); 0: all")
-    args = parser.parse_args(argv[:at])
-    args.opts = argv[at:]
+    args = parser.parse_args(words)
+    args.opts = pairs
     return args
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from dassl.utils import PixelSettings, UnreadableImage, UserError, read_image
+from dassl.utils import PixelSettings, UnreadableImage, UserError, cores, read_image
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -45,7 +44,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], worke
     def shown(results: Iterable[Result]) -> list[Result]:
         return list(tqdm(results, total=len(items), desc=title, unit="image", disable=None))
 
-    workers = workers or (os.cpu_count() or 1 if len(items) > ALONE else 1)
+    workers = workers or (cores() if len(items) > ALONE else 1)
     if workers == 1:
         return shown(map(function, items))
     try:

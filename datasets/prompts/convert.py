@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import UserError
+from dassl.utils import UserError, nearest
 from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
@@ -128,6 +128,19 @@ def read_any(path: Path) -> tuple[list[tuple[str, Any]], bytes]:
     raise UserError(f'{path} ends in "{path.suffix}", must be a .py, .csv or .json file')
 
 
+def named(dictionaries: Sequence[tuple[str, Any]], name: str, path: Path) -> list[tuple[str, Any]]:
+    """The dictionaries that are called ``name``; all of them for "".
+
+    Raises:
+        UserError: none is.
+    """
+    chosen = [(where, value) for where, value in dictionaries if name in ("", where)]
+    if not chosen:
+        have = [where for where, _ in dictionaries]
+        raise UserError(f'{path} has no dictionary "{name}".{nearest(name, have)} It has: {", ".join(have) or "none"}')
+    return chosen
+
+
 def pick(dictionaries: Sequence[tuple[str, Any]], facts: DatasetFacts, path: Path) -> dict[str, list[Entry]]:
     """The sentences of the dataset's classes, in label order, spelt as the dataset spells the classes.
 
@@ -143,7 +156,10 @@ def pick(dictionaries: Sequence[tuple[str, Any]], facts: DatasetFacts, path: Pat
                 continue
             before = found.setdefault(name, (where, list(value)))
             if before[1] != list(value):
-                raise UserError(f'{path} has two different lists for "{name}": in {before[0]} and in {where}')
+                raise UserError(
+                    f'{path} has two different lists for "{name}": in {before[0]} and in {where}. Choose one: '
+                    f"--dictionary {before[0].split('[')[0]}"
+                )
     absent = [name for name in facts.classnames if name not in found]
     if absent:
         raise UserError(f"{path} has no list of sentences for {', '.join(absent)} of {facts.name}")
@@ -168,6 +184,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("file", type=Path)
     parser.add_argument("--dataset", required=True, help="key or name of a dataset, or its YAML file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file to write; never an existing one")
+    parser.add_argument("--dictionary", default="", help="of several in a Python file: the name of the one that is meant")
     parser.add_argument("--language-model", default="not stated", help="who wrote the sentences, for the file's head")
     parser.add_argument("--licence", default="not stated", help="licence of the sentences, for the file's head")
     return parser.parse_args(argv)
@@ -180,11 +197,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output} must end in .json: that is what runs read")
     facts = facts_for(args.dataset)
     dictionaries, raw = read_any(args.file)
+    dictionaries = named(dictionaries, args.dictionary, args.file)
+    of = f", {args.dictionary}" if args.dictionary else ""
     record = new_record(
         facts,
         pick(dictionaries, facts, args.file),
         language_model=args.language_model,
-        instruction=f"not stated; imported from {args.file.name}, SHA-256 {hashlib.sha256(raw).hexdigest()}",
+        instruction=f"not stated; imported from {args.file.name}{of}, SHA-256 {hashlib.sha256(raw).hexdigest()}",
         licence=args.licence,
     )
     broken = rules.form_faults(record, library=False)

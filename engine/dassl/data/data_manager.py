@@ -17,7 +17,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.loader import EpochLoader, SharedCounts, scoped_seed
 from dassl.data.samplers import Visit, build_sampler, epoch_key
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import BadImageError, PixelSettings, SettingError, UnreadableImage, read_image
+from dassl.utils import BadImageError, PixelSettings, SettingError, UnreadableImage, cores, read_image
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def build_data_loader(
         raise SettingError(f"no {'training' if is_train else 'evaluation'} images in {cfg.DATASET.NAME}")
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
     wrapper = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
-    workers = cfg.DATALOADER.NUM_WORKERS
+    workers = min(cfg.DATALOADER.NUM_WORKERS, cores())  # more slow each other down; views do not depend on how many there are
     loader = EpochLoader(
         wrapper,
         batch_size=batch_size,

@@ -132,3 +132,8 @@ def check_availability(requested: str, available: Iterable[str]) -> None:
 def tolist_if_not(x: Any) -> list[Any]:
     """``x`` itself when it is a list, else a list of it."""
     return x if isinstance(x, list) else [x]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
