@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from backbones.base import TokenBatch, VisionLanguageBackbone
 from backbones.biomedclip import biomedclip
 from backbones.clip import any_open_clip, clip
 from backbones.cpu_linear import quicken
+from backbones.foreign import check_folder, check_vocabulary, no_foreign_code
 from backbones.phantomclip import phantomclip
 from backbones.pmcclip import pmcclip, pmcclip_as_trained
 from backbones.pooled_only import skip_what_is_not_pooled
@@ -63,20 +65,24 @@ def build_backbone(
     """A frozen backbone in evaluation mode on ``device``; the last one built is kept and handed out again.
 
     Raises:
-        UserError: unknown name, no weights, unreadable folder.
+        UserError: unknown name, no weights, unreadable folder, one that asks for code of its own to be run.
     """
     name = check_name(name)
     key = (name, path, pretrained, str(device))
     if key not in _loaded:
         factory = BACKBONES.get(name)
+        folder = path or (name.removeprefix("local-dir:") if name.startswith("local-dir:") else "")
+        if folder:
+            check_folder(Path(folder).expanduser())
         # open_clip narrates its loading on the root logger
         logging.getLogger().addFilter(_quiet)
         try:
             # one that is handed out again draws nothing: nor may one that is built, or a run would depend on what ran before
-            with scoped_seed(f"{name} {path}"):
+            with scoped_seed(f"{name} {path}"), no_foreign_code():
                 backbone = factory(path, pretrained) if factory else any_open_clip(name, path, pretrained)
         finally:
             logging.getLogger().removeFilter(_quiet)
+        check_vocabulary(backbone, folder or name)
         if torch.device(device).type == "cpu":  # elsewhere it would only make each layer another one to torch.compile
             quicken(backbone)
         skip_what_is_not_pooled(backbone)

@@ -26,12 +26,20 @@ from backbones.pmcclip import BERT_HUB
 from backbones.pmcclip import HUB as PMC_HUB
 from backbones.pubmedclip import HUB as PUBMED_HUB
 from dassl.utils import UserError, write_json
-from dassl.utils.fetching import ATTEMPTS, fetch
+from dassl.utils.fetching import ATTEMPTS, alone, fetch
 from dassl.utils.sources import TIMEOUT, AbsentError, Remote, SourceError, hub_file, need_space, reachable, reason
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
+BESIDE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Place:
         remote = hub_file(source.repository, name, source.repo_type, min(self.timeout, 10))
         print(f"{source.repository}: {name}", flush=True)
         if self.folder is not None:
-            self._fetch(remote, self.folder / name)
+            self._fetch(remote, self.folder / name, self.folder / ".download.lock")
         else:
             self._into_cache(remote, source, name)
 
@@ -88,16 +96,18 @@ class Place:
 
         if remote.sha256:
             repository = f"{source.repo_type}s--{source.repository.replace('/', '--')}"
-            blob = Path(constants.HF_HUB_CACHE) / repository / "blobs" / remote.sha256
-            if not blob.exists():
-                self._fetch(remote, blob)
+            cache = Path(constants.HF_HUB_CACHE)
+            lock = cache / ".locks" / repository / f"{remote.sha256}.lock"  # the library's own
+            self._fetch(remote, cache / repository / "blobs" / remote.sha256, lock)
         try:
             hf_hub_download(source.repository, name, repo_type=source.repo_type)
         except Exception as error:  # the hub library raises a dozen unrelated types
             raise SourceError(reason(error)) from error
 
-    def _fetch(self, remote: Remote, target: Path) -> None:
-        fetch(remote, target, self.timeout, self.attempts, lambda size: need_space(target.parent, size, remote.url))
+    def _fetch(self, remote: Remote, target: Path, lock: Path) -> None:
+        with alone(lock, remote.name):
+            if not target.exists():  # another process may have brought it meanwhile
+                fetch(remote, target, self.timeout, self.attempts, lambda size: need_space(target.parent, size, remote.name))
 
 
 def sources(name: str, place: Place) -> Iterator[Source]:
@@ -118,11 +128,16 @@ def sources(name: str, place: Place) -> Iterator[Source]:
     elif name.startswith("local-dir:"):
         raise UserError(f"{name} is a folder already: there is nothing to fetch")
     else:
-        identifier = {"BiomedCLIP": BIOMEDCLIP, "CLIP": CLIP}.get(name, name.removeprefix("open_clip:"))
+        identifier = _identifier(name)
         if identifier.startswith("hf-hub:"):
             yield from _repository(identifier.removeprefix("hf-hub:"), place)
         else:
-            yield from _named(identifier, place)
+            yield from _named(identifier)
+
+
+def _identifier(name: str) -> str:
+    """Of a backbone that open_clip loads: ``hf-hub:org/repo`` or ``MODEL/TAG``."""
+    return {"BiomedCLIP": BIOMEDCLIP, "CLIP": CLIP}.get(name, name.removeprefix("open_clip:"))
 
 
 def _repository(repository: str, place: Place) -> Iterator[Source]:
@@ -137,12 +152,9 @@ def _repository(repository: str, place: Place) -> Iterator[Source]:
     yield Source(repository, (WEIGHTS,))
 
 
-def _named(identifier: str, place: Place) -> Iterator[Source]:
-    """``MODEL/TAG`` of open_clip's own list; a folder gets its configuration, which is part of the library."""
-    import open_clip
-
-    model, _, tag = identifier.partition("/")
-    config, weights = open_clip.get_model_config(model), open_clip.pretrained.get_pretrained_cfg(model, tag)
+def _named(identifier: str) -> Iterator[Source]:
+    """``MODEL/TAG`` of open_clip's own list."""
+    config, weights = _listed(identifier)
     repository, _, file = weights.get("hf_hub", "").rpartition("/")
     if not config or not repository or file:
         raise UserError(
@@ -150,9 +162,21 @@ def _named(identifier: str, place: Place) -> Iterator[Source]:
         )
     yield from _text(config)
     yield Source(repository, (WEIGHTS,))
-    if place.folder is not None:
-        preprocess = {key: weights[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in weights}
-        write_json({"model_cfg": config, "preprocess_cfg": preprocess}, str(place.folder / CONFIG_FILE))
+
+
+def _listed(identifier: str) -> tuple[dict, dict]:
+    """What open_clip knows of ``MODEL/TAG``: the model's configuration, and where its weights lie; empty where it does not."""
+    import open_clip
+
+    model, _, tag = identifier.partition("/")
+    return open_clip.get_model_config(model) or {}, open_clip.pretrained.get_pretrained_cfg(model, tag)
+
+
+def _write_config(identifier: str, folder: Path) -> None:
+    """A folder gets the configuration of a model of open_clip's list, which is part of the library."""
+    config, weights = _listed(identifier)
+    preprocess = {key: weights[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in weights}
+    write_json({"model_cfg": config, "preprocess_cfg": preprocess}, str(folder / CONFIG_FILE))
 
 
 def _text(model_cfg: dict) -> Iterator[Source]:
@@ -189,6 +213,9 @@ def download(name: str, place: Place) -> bool:
                 f"https://huggingface.co/{'datasets/' if source.repo_type == 'dataset' else ''}{source.repository}, put it "
                 "into a folder with the others and name that by MODEL.BACKBONE.PATH (docs/DATASETS.md, Local weights)"
             ) from error
+    named = name == "CLIP" or name.startswith("open_clip:")
+    if named and place.folder is not None and not (place.folder / CONFIG_FILE).is_file():
+        _write_config(_identifier(name), place.folder)
     return fetched
 
 

@@ -50,8 +50,8 @@ def unreachable(name: str, source: str, error: Exception, files: str) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     return (
         f"the weights of {name} could not be had from {source} ({reason[:160]}). Where there is network, fetch them by "
-        f"python -m backbones.download {name} --to FOLDER, and name the folder here: MODEL.BACKBONE.PATH FOLDER (it has to hold "
-        f"{files}; docs/DATASETS.md); or rehearse with --backbone PhantomCLIP"
+        f"python -m backbones.download {name} --to FOLDER, and name the folder here: MODEL.BACKBONE.PATH FOLDER (it has to "
+        f"hold {files}; docs/DATASETS.md); or rehearse with --backbone PhantomCLIP"
     )
 
 

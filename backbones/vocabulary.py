@@ -8,6 +8,12 @@ from backbones.base import VisionLanguageBackbone
 from dassl.utils import UserError
 
 
+def tells_words(backbone: VisionLanguageBackbone) -> bool:
+    """Whether :func:`vocabulary` knows this tokenizer."""
+    inner = _inner(backbone)
+    return hasattr(inner, "get_vocab") or hasattr(inner, "decoder")
+
+
 def vocabulary(backbone: VisionLanguageBackbone) -> dict[int, str]:
     """Token id -> word-piece, without special and unused tokens.
 
@@ -15,13 +21,13 @@ def vocabulary(backbone: VisionLanguageBackbone) -> dict[int, str]:
         UserError: a tokenizer that does not tell its words.
     """
     inner = _inner(backbone)
+    if not tells_words(backbone):
+        raise UserError(f"the tokenizer of {backbone.name} does not tell its words")
     if hasattr(inner, "get_vocab"):
         special = set(inner.all_special_ids)
         words = {index: word for word, index in inner.get_vocab().items() if index not in special}
-    elif hasattr(inner, "decoder"):  # open_clip's own
+    else:  # open_clip's own
         words = {index: word for index, word in inner.decoder.items() if index not in inner.all_special_ids}
-    else:
-        raise UserError(f"the tokenizer of {backbone.name} does not tell its words")
     return {index: word for index, word in sorted(words.items()) if not word.startswith("[unused")}
 
 

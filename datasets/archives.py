@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -13,14 +12,15 @@ from datasets import splits
 from datasets.base import REHEARSAL, BiomedDataset
 from datasets.never_data import LeftOut, image_files, is_never_data
 
-log = logging.getLogger(__name__)
 
-
-def install(archive: Path, root: Path, cls: type[BiomedDataset]) -> None:
+def install(archive: Path, root: Path, cls: type[BiomedDataset]) -> int:
     """Unpack a dataset's archive as ``<root>/<NAME>/<NAME>/<class>/<file>`` and ``<root>/<NAME>/split_<NAME>.json``.
 
     The archive may hold ``NAME/NAME/…``, ``NAME/…`` or the class folders themselves. A kill at any moment leaves nothing that
     a run takes for the dataset.
+
+    Returns:
+        How many hidden, system or cache files of the archive were left out.
 
     Raises:
         UserError: another archive (with what it holds), images of the split missing in it, not safe, damaged, no room.
@@ -30,13 +30,12 @@ def install(archive: Path, root: Path, cls: type[BiomedDataset]) -> None:
     if scratch.exists():  # of a call that was killed
         shutil.rmtree(scratch)
     done = unpack(archive, scratch, never=is_never_data)
-    if done.left_out:
-        log.info("%s: %d hidden, system or cache files of the archive were left out", name, done.left_out)
     try:
         images, split_file = _find(scratch, cls)
         _put(images, split_file, scratch, root / name, name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return done.left_out
 
 
 def _find(scratch: Path, cls: type[BiomedDataset]) -> tuple[Path, Path | None]:

@@ -153,9 +153,9 @@ class BiomedDataset(DatasetBase):
         if not images.is_dir():
             raise UserError(
                 f"no {self.dataset_dir} images in {images}. Fetch them: python -m datasets.download {self.key} --root {root} "
-                f"(DOWNLOAD=1 for the scripts); put {self.dataset_dir}.zip of the Hugging Face dataset repository {ARCHIVES} or of "
-                f"Google Drive id {self.drive_id} into {root} for the same command; name another folder with --root (DATA=…); or "
-                f"generate a stand-in: python -m datasets.phantom --root data/phantom --datasets {self.key}"
+                f"(DOWNLOAD=1 for the scripts); or, for the same command, put {self.dataset_dir}.zip of the Hugging Face "
+                f"dataset repository {ARCHIVES} or Google Drive id {self.drive_id} into {root}; name another folder with "
+                f"--root (DATA=…); or generate a stand-in: python -m datasets.phantom --root data/phantom --datasets {self.key}"
             )
         return folder, images, folder / f"split_{self.dataset_dir}.json"
 

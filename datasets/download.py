@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from dassl.utils import UserError, nearest
-from dassl.utils.fetching import ATTEMPTS, fetch
-from dassl.utils.sources import TIMEOUT, Remote, SourceError, hub_file, need_space, reachable, reason
+from dassl.utils import UserError
+from dassl.utils.fetching import ATTEMPTS, alone, fetch, partial_path
+from dassl.utils.sources import TIMEOUT, CutError, Remote, SourceError, gigabytes, hub_file, need_space, reachable, reason
 from dassl.utils.unpacking import DamagedError
-from datasets import by_key
+from datasets import by_key, of_name
 from datasets.archives import install, report
 from datasets.base import ARCHIVES, REHEARSAL, BiomedDataset
 
@@ -68,7 +65,7 @@ def download(cls: type[BiomedDataset], options: Options) -> None:
         if (root / REHEARSAL).is_file():
             raise UserError(f"{root} holds generated images; name another folder for real ones with --root (DATA=…)")
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root, name):
+        with alone(root / f".{name}.lock", name):
             there = (root / name / name).is_dir()  # another process may have brought it meanwhile
             if not there:
                 _bring(cls, options)
@@ -78,23 +75,6 @@ def download(cls: type[BiomedDataset], options: Options) -> None:
         print(f"warning: {name}: {note}", flush=True)
 
 
-@contextmanager
-def _alone(root: Path, name: str) -> Iterator[None]:
-    """One process at a time brings a dataset; the others wait, and say so."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(root / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{name}: another process is at it; waiting", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _bring(cls: type[BiomedDataset], options: Options) -> None:
     """From an archive put there by hand, one that an earlier call fetched, or the sources, to the dataset in its place."""
     root, name = options.root, cls.dataset_dir
@@ -102,14 +82,14 @@ def _bring(cls: type[BiomedDataset], options: Options) -> None:
     if by_hand.is_file():
         print(f"{name}: from {by_hand}, which was there", flush=True)
         try:
-            install(by_hand, root, cls)
+            _install(by_hand, root, cls)
         except DamagedError as error:
             raise UserError(f"{error}; put a whole one there, or remove it to have it fetched") from error
         return
     if not fetched.is_file():
         _fetch(cls, fetched, options)
     try:
-        install(fetched, root, cls)
+        _install(fetched, root, cls)
     except DamagedError as error:
         fetched.unlink()
         raise UserError(f"{error}; it was removed: run the same command again") from error
@@ -117,8 +97,14 @@ def _bring(cls: type[BiomedDataset], options: Options) -> None:
         raise UserError(f"{error} (the archive is kept as {fetched}; remove it to fetch it anew)") from error
     if options.keep:
         fetched.rename(by_hand)
-    else:
-        fetched.unlink()
+    for path in root.glob(f".{name}.zip*"):  # with what came of it from a source that did not end it
+        path.unlink()
+
+
+def _install(archive: Path, root: Path, cls: type[BiomedDataset]) -> None:
+    left_out = install(archive, root, cls)
+    if left_out:
+        print(f"{cls.dataset_dir}: {left_out} hidden, system or cache files of the archive were left out", flush=True)
 
 
 def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
@@ -127,7 +113,7 @@ def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
     if options.source:
         url = f"{options.source.rstrip('/')}/{quote(name)}.zip"
         try:
-            _transfer(Remote(url, begins=ZIP), name, target, options)
+            _transfer(Remote(url, begins=ZIP, name=f"{name}.zip"), name, target, options)
         except SourceError as error:
             raise UserError(f"{name}.zip could not be had from {options.source}: {error}") from error
         return
@@ -135,6 +121,8 @@ def _fetch(cls: type[BiomedDataset], target: Path, options: Options) -> None:
         _from_hub(name, target, options)
         return
     except SourceError as error:
+        if isinstance(error, CutError) and partial_path(target).is_file():  # better gone on with than begun anew elsewhere
+            raise UserError(f"{name}.zip from Hugging Face: {error}") from error
         not_hub = error
     try:
         if not cls.drive_id or not _answers(DRIVE):
@@ -155,16 +143,17 @@ def _from_hub(name: str, target: Path, options: Options) -> None:
     if not _answers(constants.ENDPOINT):
         raise SourceError(f"{urlsplit(constants.ENDPOINT).hostname} is not reachable")
     remote = hub_file(ARCHIVES, f"{name}.zip", "dataset", min(options.timeout, 10), begins=ZIP)
+    print(f"{name}: from Hugging Face{f', {gigabytes(remote.size)}' if remote.size else ''}", flush=True)
     _transfer(remote, name, target, options)
 
 
 def _transfer(remote: Remote, name: str, target: Path, options: Options) -> None:
-    def room(missing: int) -> None:
-        whole = remote.size or missing
-        what = f"{name} needs room for the archive (about as much again for the images)"
-        need_space(options.root, missing + UNPACKED * whole, what)
+    fetch(remote, target, options.timeout, options.attempts, lambda missing: _room(name, missing, remote.size, options))
 
-    fetch(remote, target, options.timeout, options.attempts, room)
+
+def _room(name: str, missing: int, whole: int | None, options: Options) -> None:
+    what = f"{name} needs room for the archive (about as much again for the images)"
+    need_space(options.root, missing + UNPACKED * (whole or missing), what)
 
 
 def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> None:
@@ -174,6 +163,13 @@ def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> Non
 
     name = cls.dataset_dir
     output = target.with_name(f"{target.name}.drive")
+    checked = []
+
+    def progress(come: int, total: int | None) -> None:
+        if total is not None and not checked:
+            _room(name, total - come, total, options)
+            checked.append(total)
+
     try:
         gdown.download(
             id=cls.drive_id,
@@ -183,6 +179,7 @@ def _from_drive(cls: type[BiomedDataset], target: Path, options: Options) -> Non
             timeout=options.timeout,
             retries=options.attempts - 1,
             use_cookies=False,
+            progress=progress,
         )
     except (gdown.exceptions.DownloadError, requests.exceptions.RequestException, OSError) as error:
         raise SourceError(reason(error)) from error
@@ -204,16 +201,14 @@ def chosen(names: list[str]) -> list[type[BiomedDataset]]:
     """The datasets of these keys or folder names, in any case; ``all`` is all of them.
 
     Raises:
-        UserError: an unknown name, with the nearest one.
+        UserError: an unknown name, with the nearest one; a YAML file, whose images are the user's own.
     """
-    known = by_key()
-    if "all" in [name.lower() for name in names]:
-        return list(known.values())
-    called = {key.lower(): cls for cls in known.values() for key in (cls.key, cls.dataset_dir)}
     for name in names:
-        if name.lower() not in called:
-            raise UserError(f'unknown dataset "{name}".{nearest(name, called)} Valid: all, {", ".join(sorted(known))}')
-    return list(dict.fromkeys(called[name.lower()] for name in names))
+        if name.endswith((".yaml", ".yml")):
+            raise UserError(f"{name} is no published dataset: there is nothing to fetch")
+    if "all" in [name.lower() for name in names]:
+        return list(by_key().values())
+    return list(dict.fromkeys(of_name(name) for name in names))
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -236,7 +231,6 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all there, 2 some are not (each named in a line of its own)."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     failed = []
     try:
         args = _options(argv)

@@ -52,7 +52,7 @@ dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s
 # The dataset's images, fetched where they are asked for and not there; once per script
 fetched() {
     [ "${DOWNLOAD:-0}" = 1 ] && [ "${FETCHED:-}" != "$DATASET" ] || return 0
-    if [ ! -f "$REPO/datasets/$DATASET.py" ]; then
+    if [ ! -f "$REPO/datasets/$DATASET.py" ] || [ "$DATASET_FILE" != "$REPO/configs/datasets/$DATASET.yaml" ]; then
         echo "DOWNLOAD=1: $DATASET is no published dataset, nothing is fetched"
     else
         PYTHONPATH="$REPO${PYTHONPATH:+:$PYTHONPATH}" "$PYTHON" -m datasets.download "$DATASET" --root "$DATA"

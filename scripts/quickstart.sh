@@ -7,6 +7,6 @@ METHODS="ZeroshotCLIP CoOp BiomedDPT" TASKS=base2new bash scripts/compare.sh btm
 cat <<TEXT
 
 That was the rehearsal world: generated images, a small backbone. For real images:
-  DATA=/path/to/data bash scripts/biomed_dpt/base2new.sh btmri 1     (docs/DATASETS.md: where to get data and weights)
+  DOWNLOAD=1 DATA=data bash scripts/biomed_dpt/base2new.sh btmri 1   (fetches the images; docs/DATASETS.md: data and weights)
   bash scripts/compare.sh btmri                                      (all methods, shots and seeds)
 TEXT

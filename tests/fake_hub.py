@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import json
 import re
 import threading
 import zipfile
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 @dataclass
@@ -26,8 +30,12 @@ class Served:
         announced: the length that headers name, where it is a lie.
         listed_size, listed_hash: of the hub's listing, where they are lies.
         ranges: whether the server goes on where it is asked to.
+        elsewhere: the answer names a place on another host, as the hub does for large files.
+        chunked: the length is not announced.
+        packed: gzip on the way, even where that was not asked for.
         tag: of a plain server.
         gets: the first byte that each GET asked for.
+        users: who asked, by host.
     """
 
     data: bytes
@@ -39,9 +47,13 @@ class Served:
     listed_size: int | None = None
     listed_hash: str | None = None
     ranges: bool = True
+    elsewhere: bool = False
+    chunked: bool = False
+    packed: bool = False
     kind: str = "application/zip"
     tag: str = '"one"'
     gets: list[int] = field(default_factory=list)
+    users: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def sha256(self) -> str:
@@ -54,6 +66,16 @@ class FakeHub:
     def __init__(self, url: str, files: dict[str, Served]) -> None:
         self.url = url
         self.files = files
+
+    def replaces_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For the hub library in this process, as HF_ENDPOINT does it for another one."""
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     def dataset(self, name: str, served: Served, repository: str = "TahaKoleilat/BiomedCoOp") -> Served:
         self.files[f"/datasets/{repository}/resolve/main/{name}.zip"] = served
@@ -83,6 +105,24 @@ class _Handler(BaseHTTPRequestHandler):
 
         return self.files.get(unquote(self.path))
 
+    def _elsewhere(self, served: Served) -> bool:
+        """Whether the answer is that the file lies on another host, and was given."""
+        host, _, port = self.headers["Host"].partition(":")
+        served.users.add((host, self.headers.get("Authorization", "")))
+        if served.elsewhere and host != "localhost":
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{port}{self.path}")
+            self._listing(served)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
+        return False
+
+    def _listing(self, served: Served) -> None:
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("X-Linked-Etag", f'"{served.sha256}"')
+        self.send_header("X-Linked-Size", str(len(served.data) if served.listed_size is None else served.listed_size))
+
     def _absent(self) -> None:
         self.send_response(404)
         if "/resolve/" in self.path:
@@ -94,10 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         served = self._file()
         if served is None:
             return self._absent()
+        if self._elsewhere(served):
+            return None
         self.send_response(200)
-        self.send_header("X-Repo-Commit", "1" * 40)
-        self.send_header("X-Linked-Etag", f'"{served.sha256}"')
-        self.send_header("X-Linked-Size", str(len(served.data) if served.listed_size is None else served.listed_size))
+        self._listing(served)
         self.send_header("Content-Length", str(len(served.data)))
         self.end_headers()
 
@@ -105,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         served = self._file()
         if served is None:
             return self._absent()
+        if self._elsewhere(served):
+            return None
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked else 0
         served.gets.append(start)
@@ -121,7 +163,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Type", served.kind)
         self.send_header("ETag", served.tag)
-        self.send_header("Content-Length", str(total - start))
+        if served.packed:
+            body = gzip.compress(body, 1)
+            self.send_header("Content-Encoding", "gzip")
+        if served.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _pieces(body)) + b"0\r\n\r\n"
+        else:
+            self.send_header("Content-Length", str(len(body) if served.packed else total - start))
         self.end_headers()
         if served.cut or served.stall:
             self.wfile.write(body[: served.after])
@@ -135,14 +184,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with contextlib.suppress(ConnectionError):  # a client that has seen enough goes away
             self.wfile.write(body)
-        self.close_connection = total - start != len(body)
+        self.close_connection = True
+
+
+def _pieces(body: bytes, size: int = 1000) -> Iterator[bytes]:
+    return (body[start : start + size] for start in range(0, len(body), size))
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has seen enough goes away; what it then says is looked at, not what this side does."""
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[FakeHub]:
     """A server on this machine, until the block is left."""
     handler = type("Handler", (_Handler,), {"files": {}, "closing": threading.Event()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -161,3 +219,15 @@ def zipped(folder: Path, archive: Path, prefix: str = "") -> bytes:
             if path.is_file():
                 packed.write(path, prefix + path.relative_to(folder).as_posix())
     return archive.read_bytes()
+
+
+def whole(root: Path, images: int = 24) -> bool:
+    """Whether BTMRI lies below ``root/data`` with every image of its split."""
+    folder = root / "data" / "BTMRI"
+    rows = [row[0] for part in json.loads((folder / "split_BTMRI.json").read_text()).values() for row in part]
+    return len(rows) == images and all((folder / "BTMRI" / row).is_file() for row in rows)
+
+
+def left(root: Path) -> list[str]:
+    """What lies in the root of the data."""
+    return sorted(path.name for path in (root / "data").iterdir())

@@ -117,7 +117,7 @@ def test_packages_are_held_against_both_lists(monkeypatch: pytest.MonkeyPatch, c
 
     assert (but(gdown=None).state, but(gdown=None).mend) == ("FAIL", "bash scripts/setup.sh --locked")
     assert "absent: gdown" in but(gdown=None).said
-    assert "too old: gdown 4.0 (>=5.2.0)" in but(gdown="4.0").said
+    assert "too old: gdown 4.0 (>=6.5.1)" in but(gdown="4.0").said
     newer = but(gdown="99.0")
     assert newer.state == "WARN" and "gdown 99.0 (" in newer.said
 

@@ -124,7 +124,11 @@ MISTAKES = [
     (["--trainer", "CoOp", "TRAINER.BIOMEDDPT.N_CTX", "4"], "does not read it", "TRAINER.COOP.N_CTX"),
     (["--trainer", "CoOp", "OPTIM.LRR", "4"], 'unknown config key "OPTIM.LRR"', "OPTIM.LR"),
     (["--trainer", "CoOp", "--backbone", "BiomedClap"], 'unknown backbone "BiomedClap"', "BiomedCLIP"),
-    (["--trainer", "CoOp", "--root", "/nowhere"], "no BTMRI images in /nowhere", "TahaKoleilat/BiomedCoOp"),
+    (
+        ["--trainer", "CoOp", "--root", "/nowhere"],
+        "no BTMRI images in /nowhere",
+        "python -m datasets.download btmri --root /nowhere",
+    ),
 ]
 
 

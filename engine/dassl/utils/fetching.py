@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ UNBOUNDED = 64 * 10**9  # bytes at most of a file whose length nobody tells
 WAIT = 1.0  # seconds before the second attempt, doubled for each further one
 PROGRESS = 1 << 20  # an attempt that brought less than this counts as one without progress
 WEB_PAGE = "it gives a web page in place of the file (a quota, a login, a name that is gone)"
+CUT = "the connection was cut"
 GONE = {401, 403, 404, 410, 451}
 LATER = {408, 425, 429, 500, 502, 503, 504}
 
@@ -69,13 +70,33 @@ def fetch(
             if left < 1:
                 kept = f"; {gigabytes(_length(part))} are kept, and the same command goes on there" if _length(part) else ""
                 raise CutError(f"{cut}{kept}") from cut
-            say(f"{_shown(part)}: {cut}; going on in {wait:.0f} s")
+            say(f"{remote.name}: {cut}, at {gigabytes(_length(part))}; going on in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, 30)
     _verify(remote, part)
     part.replace(target)
     _forget(part)
     return target
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """One process at a time; the others wait, and say so."""
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"{what}: another process is at it; waiting", flush=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # whoever waits for it holds it open, and looks again at what is there
+            lock.unlink()
+        held.release()
 
 
 def partial_path(target: Path) -> Path:
@@ -92,10 +113,6 @@ def _note(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _shown(part: Path) -> str:
-    return part.name.removeprefix(".").removesuffix(".part")
-
-
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
@@ -108,12 +125,12 @@ def _transfer(
     if have and have == remote.size:
         return
     for wanted in (have, 0):
-        with closing(_open(remote.url, wanted, timeout)) as response:
+        with closing(_open(remote, wanted, timeout)) as response:
             total, start = _extent(response)
             identity = _identity(remote, response, total)
             if start != wanted or (wanted and not _same(part, remote, identity)):
                 if wanted:
-                    say(f"{_shown(part)}: the source cannot go on where it was cut, or has another file now; from the start")
+                    say(f"{remote.name}: the source cannot go on where it was cut, or has another file now; from the start")
                     continue
                 raise SourceError("it gives the middle of the file when asked for all of it")
             if remote.begins and "text/html" in response.headers.get("Content-Type", ""):
@@ -125,14 +142,15 @@ def _transfer(
                 room(total - wanted)
             with _writing(part):
                 write_json(identity, str(_note(part)))
-                return _store(response, part, wanted, total, remote.begins)
+                return _store(response, part, wanted, total, remote)
 
 
-def _open(url: str, start: int, timeout: float) -> Response:
+def _open(remote: Remote, start: int, timeout: float) -> Response:
     """The answer to a request for everything from byte ``start`` on."""
     import requests
 
-    headers = {"Accept-Encoding": "identity", "User-Agent": "biomed-dpt"}
+    url = remote.url
+    headers = {"User-Agent": "biomed-dpt", **remote.headers, "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
@@ -147,7 +165,7 @@ def _open(url: str, start: int, timeout: float) -> Response:
         raise SourceError(reason(error)) from error
     if response.status_code == 416 and start:  # what is here is longer than what is there
         response.close()
-        return _open(url, 0, timeout)
+        return _open(remote, 0, timeout)
     if response.status_code not in (200, 206):
         response.close()
         kind = AbsentError if response.status_code in GONE else CutError if response.status_code in LATER else SourceError
@@ -156,7 +174,9 @@ def _open(url: str, start: int, timeout: float) -> Response:
 
 
 def _extent(response: Response) -> tuple[int | None, int]:
-    """(bytes of the whole file where announced, first byte of this answer)."""
+    """(bytes of the whole file where announced, first byte of this answer; -1 for an answer that cannot be used)."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":  # packed on the way: its length is not the file's
+        return None, 0 if response.status_code == 200 else -1
     if response.status_code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not found:
@@ -182,15 +202,15 @@ def _writing(part: Path) -> Iterator[None]:
         raise UserError(f"{part.parent} cannot be written to ({error.strerror or reason(error)}){kept}") from error
 
 
-def _store(response: Response, part: Path, have: int, total: int | None, begins: bytes) -> None:
+def _store(response: Response, part: Path, have: int, total: int | None, remote: Remote) -> None:
     """Write an answer behind the first ``have`` bytes of ``part``."""
     with (
         part.open("r+b" if have else "wb") as file,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=_shown(part), disable=None) as bar,
+        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=remote.name, disable=None) as bar,
     ):
         file.seek(have)
         file.truncate()
-        _copy(response, file, have, total, begins, bar)
+        _copy(response, file, have, total, remote.begins, bar)
 
 
 def _copy(response: Response, file: BinaryIO, have: int, total: int | None, begins: bytes, bar: tqdm) -> None:
@@ -204,20 +224,24 @@ def _copy(response: Response, file: BinaryIO, have: int, total: int | None, begi
         file.write(chunk)
         bar.update(len(chunk))
     if total is not None and have < total:
-        raise CutError(f"cut after {have} of {total} bytes")
+        raise CutError(CUT)
 
 
 def _chunks(response: Response) -> Iterator[bytes]:
-    """The body, with what the network did to it as :class:`CutError`."""
+    """The body, unpacked where it was packed on the way, with what the network did to it as :class:`CutError`."""
     import requests
     import urllib3
 
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
+        while chunk := response.raw.read1(CHUNK, decode_content=True):  # a stall loses nothing of what has come
+            yield chunk
     except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
         raise CutError("stalled: no byte came for too long") from error
+    except urllib3.exceptions.IncompleteRead as error:
+        raise CutError(CUT) from error
     except (urllib3.exceptions.HTTPError, requests.exceptions.RequestException, OSError) as error:
-        raise CutError(f"cut ({reason(error)})") from error
+        short = any(isinstance(cause, urllib3.exceptions.IncompleteRead) for cause in error.args)  # wrapped, with its numbers
+        raise CutError(CUT if short else f"{CUT} ({reason(error)})") from error
 
 
 def _identity(remote: Remote, response: Response, total: int | None) -> dict[str, object]:

@@ -6,7 +6,8 @@ import hashlib
 import re
 import shutil
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -37,12 +38,16 @@ class Remote:
         size: in bytes, ``None`` where not known.
         sha256: 64 hexadecimal digits, empty where not known.
         begins: the bytes that such a file begins with; a web page in its place is told by them.
+        name: what messages call it.
+        headers: of the requests for it; those that name a user are not sent to another host.
     """
 
     url: str
     size: int | None = None
     sha256: str = ""
     begins: bytes = b""
+    name: str = "the file"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def gigabytes(size: float) -> str:
@@ -94,18 +99,22 @@ def hub_file(repository: str, name: str, repo_type: str = "model", timeout: floa
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.utils import build_hf_headers
 
     if constants.HF_HUB_OFFLINE:
         raise SourceError("HF_HUB_OFFLINE is set in the environment")
-    url = hf_hub_url(repository, name, repo_type=repo_type, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(repository, name, repo_type=repo_type)
     try:
         about = get_hf_file_metadata(url, timeout=timeout)
-    except (EntryNotFoundError, RepositoryNotFoundError, GatedRepoError) as error:
-        raise AbsentError(f"{repository} has no {name} for everyone there ({reason(error)})") from error
+    except (RepositoryNotFoundError, GatedRepoError) as error:
+        raise AbsentError(f"{repository} is not there, or not for everyone") from error
+    except EntryNotFoundError as error:
+        raise AbsentError(f"{repository} has no {name}") from error
     except Exception as error:  # the hub library raises a dozen unrelated types for "not reachable"
         raise SourceError(reason(error)) from error
     etag = about.etag or ""
-    return Remote(url, about.size, etag if re.fullmatch("[0-9a-f]{64}", etag) else "", begins)
+    known = etag if re.fullmatch("[0-9a-f]{64}", etag) else ""
+    return Remote(url, about.size, known, begins, name, build_hf_headers())
 
 
 def reason(error: BaseException) -> str:
