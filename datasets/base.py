@@ -104,7 +104,7 @@ class BiomedDataset(DatasetBase):
             if not groups.of:
                 told = f" ({'; '.join(groups.notes)})" if groups.notes else ""
                 raise UserError(f"DATASET.SPLIT {GROUPED}: no groups are known of {self.title(cfg)}{told}. {HOW}")
-            split, notes = regrouped(split, groups.whole(), groups.what, own.SPLIT_SEED, where=str(images))
+            split, notes = regrouped(split, groups.whole(), groups.units, own.SPLIT_SEED, where=str(images))
             self.notes += [f"groups by {groups.source}", *notes, *groups.notes]
         return folder, split
 

@@ -17,7 +17,7 @@ class CTKidney(BiomedDataset):
     grouping = Grouping(
         r"(Cyst|Normal|Stone|Tumor)- \((?P<number>\d+)\)",
         "slice",
-        "slices of one patient follow each other, where the next patient begins is not told",
+        "slices of a patient follow each other; where the next patient begins, and who comes again later, is not told",
     )
     published_classnames = (
         "cyst kidney",

@@ -16,8 +16,7 @@ class DermaMNIST(BiomedDataset):
     template = "a dermatoscopy photo of a {} in the skin."
     grouping = Grouping(
         "",
-        why="HAM10000 has several images of one lesion; HAM10000_metadata.csv has "
-        "the lesion of each image: DATASET.GROUP_BY path/to/HAM10000_metadata.csv",
+        why="HAM10000 has several images of one lesion, and its HAM10000_metadata.csv has the lesion of each image",
     )
     published_classnames = (
         "actinic keratosis",

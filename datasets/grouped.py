@@ -48,12 +48,12 @@ def groups_to_parts(
     return chosen
 
 
-def regrouped(split: Split, groups: Mapping[str, str], what: str, seed: int, where: str) -> tuple[Split, list[str]]:
+def regrouped(split: Split, groups: Mapping[str, str], units: str, seed: int, where: str) -> tuple[Split, list[str]]:
     """The images of a split in new parts of about the same sizes, whole groups in one part; and what is to be said of it.
 
     Args:
         groups: name of the group by path; an image without one is a group of its own.
-        what: a group is: "slide".
+        units: what groups are, in the plural: "slides".
 
     Raises:
         UserError: the groups are too few or too large to give every class images for training and test.
@@ -71,8 +71,8 @@ def regrouped(split: Split, groups: Mapping[str, str], what: str, seed: int, whe
     check_classes({(part, row[1]) for part in PARTS for row in new[part]}, names, ("train", "test"), where)
     lone = sum(1 for row in rows if not groups.get(row[0]))
     sizes = ", ".join(f"{len(new[part])} {part} (for {len(split[part])})" for part in PARTS if split[part])
-    notes = [f"split by groups: {len(members) - lone} {what}s, each whole in one part, drawn by seed {seed}: {sizes}"]
-    return new, notes + ([f"{lone} of {len(rows)} images have no {what}: each was drawn alone"] if lone else [])
+    notes = [f"split by groups: {len(members) - lone} {units}, each whole in one part, drawn by seed {seed}: {sizes}"]
+    return new, notes + ([f"{lone} of {len(rows)} images are of none of the {units}: each was drawn alone"] if lone else [])
 
 
 def group_name(group: str, path: str) -> str:

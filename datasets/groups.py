@@ -41,7 +41,7 @@ class Grouping:
     why: str = ""
 
 
-NO_GROUPS = Grouping("", why="its file names name no groups")
+NO_GROUPS = Grouping("", why="no rule for its file names ships with it")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Groups:
     what: str = "group"
     source: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> str:
+        """What :meth:`whole` keeps together, in the plural."""
+        return f"stretches of following {self.what}s" if self.numbers else f"{self.what}s"
 
     def whole(self) -> dict[str, str]:
         """What a split may not divide, by path: the groups; of series, :data:`STRETCHES` runs of following numbers each."""

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
 from dassl.utils import Logger, set_random_seed, setup_logger
+from runs.bad_images import all_named
 from runs.identity import check_same_settings, save_config
 from runs.progress import discard_unbuilt, forget_lost, marked
 from runs.records import write_results
@@ -75,7 +76,7 @@ def run(
     check_same_settings(cfg, folder)
     output = open_log(folder)
     try:
-        with redirect_stdout(output):
+        with redirect_stdout(output), all_named(cfg):
             trainer, timings = build(cfg)
             train: dict[str, object] = {}
             started = time.perf_counter()
@@ -107,11 +108,12 @@ def run_together(cfgs: Sequence[CfgNode]) -> None:
         for cfg in cfgs:
             forget_lost(cfg.OUTPUT_DIR)
             outputs.append(open_log(cfg.OUTPUT_DIR, f"seed {cfg.SEED}: "))
-            with redirect_stdout(outputs[-1]):
+            with redirect_stdout(outputs[-1]), all_named(cfg):
                 built.append(build(cfg))
                 log.info("trained together: seeds %s", " ".join(str(one.SEED) for one in cfgs))
         started = time.perf_counter()
-        SeedBatch([trainer for trainer, _ in built], outputs).train()
+        with all_named(cfgs[0]):
+            SeedBatch([trainer for trainer, _ in built], outputs).train()
         seconds = time.perf_counter() - started
         for (trainer, timings), output in zip(built, outputs, strict=True):
             train = {"epochs": trainer.max_epoch, "seeds_together": marked(trainer.output_dir)}

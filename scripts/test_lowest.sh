@@ -30,5 +30,5 @@ wrong = [f"{name} {version(name)}, not {pin}" for name, pin in pins if version(n
 sys.exit(f"error: .venv-lowest has {'; '.join(wrong)}: remove it and run this again" if wrong else 0)
 PY
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-fast=(parts download feature_methods departures backbones export engine_data figures metrics prompt_generator)
+fast=(parts download feature_methods departures backbones export engine_data figures metrics prompt_generator dataset_check)
 "$lowest/bin/python" -m pytest $(printf 'tests/test_%s.py ' "${fast[@]}") "$@"

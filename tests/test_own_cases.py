@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from datasets import by_key
+from datasets.check.__main__ import check, config_of
 from datasets.prompts import convert, load_prompts
 from tests.conftest import SHARED
 from tests.own_images import dataset, parts, records, run
@@ -27,6 +28,7 @@ WANTED = {
     "01": (["glioma", "meningioma", "notumor", "pituitary"], None),
     "02": (["covid lungs", "normal lungs"], (12, 4, 8)),
     "05": (KNEES, (25, 10, 15)),
+    "07": (["covid lungs", "normal lungs"], (12, 4, 8)),
     "08": (["0", "1", "2", "3", "4", "5", "6"], None),
     "11": (["glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain"], None),
     "19": (["covid lungs", "normal lungs"], (12, 4, 8)),
@@ -87,6 +89,17 @@ def test_it_is_trained_and_tested(number: str, tmp_path: Path) -> None:
     assert run(config, tmp_path / "out", method="ZeroshotCLIP") == 0
     (record,) = records(tmp_path / "out")
     assert record["dataset"] == config.stem and record["classnames"] == WANTED[number][0]
+
+
+def test_truncated_files_are_named_at_once_by_check_and_by_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = copied("07", tmp_path)
+    record = check(config_of(str(config), "data", ()))
+    (bad,) = [one["items"] for one in record["findings"] if one["kind"] == "unreadable"]
+    names = [item["paths"][0] for item in bad]
+    assert len(names) > 1 and len(names) == record["files"] - record["readable"]
+    assert run(config, tmp_path / "out", method="ZeroshotCLIP") == 2
+    error = capsys.readouterr().err
+    assert f"{len(names)} of 24 images cannot be read" in error and all(name in error for name in names)
 
 
 def test_one_of_two_dictionaries_is_named(tmp_path: Path, capsys) -> None:

@@ -29,7 +29,13 @@ from datasets.check import findings
 from datasets.check.files import look_at
 from datasets.check.report import as_record, printed
 from datasets.config import before_pairs, data_config
-from datasets.never_data import image_files
+from datasets.never_data import LeftOut, image_files
+
+# keys that a check reads; CSV_PATH and its like with CSV
+READ = (
+    *(f"DATASET.{key}" for key in ("SPLIT", "GROUP_BY", "TITLE", "FOLDER", "CLASS", "INCLUDE", "EXCLUDE", "CSV")),
+    *(f"INPUT.{key}" for key in ("WINDOW", "EXIF", "SLICE", "MAX_PIXELS")),
+)
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -51,10 +57,13 @@ def config_of(name: str, root: str, opts: Sequence[str]) -> CfgNode:
     """DATASET and INPUT of a published dataset or of a YAML file.
 
     Raises:
-        UserError: no such dataset, file or key.
+        UserError: no such dataset, file or key, or a key that a check does not read.
     """
     of_file = name.endswith((".yaml", ".yml"))
     cfg = data_config(name if of_file else "", opts)
+    unread = next((key for key in opts[::2] if not key.startswith(READ)), None)
+    if unread:
+        raise UserError(f"{unread} is not read here: leave it out" + (", --root FOLDER" if unread == "DATASET.ROOT" else ""))
     cfg.DATASET.ROOT = root
     if not of_file:
         cfg.DATASET.NAME = of_name(name).__name__
@@ -79,15 +88,18 @@ def check(cfg: CfgNode, workers: int = 0) -> dict[str, Any]:
     rows = findings.listed(split)
     groups = dataset.groups(split, cfg)
     missing = set(findings.missing_of(rows, images))
-    inside = [path.relative_to(images).as_posix() for path in image_files(images, IMAGE_SUFFIXES)]
+    left_out = LeftOut()
+    inside = [path.relative_to(images).as_posix() for path in image_files(images, IMAGE_SUFFIXES, left_out)]
     looks = look_at(images, [path for path in rows.part if path not in missing], settings, workers, f"{title}: reading")
     found = [
         *findings.of_files(rows, looks, sorted(missing), [path for path in inside if path not in rows.part]),
         *findings.of_labels(rows),
         *findings.of_twins(rows, looks, f"{title}: comparing"),
-        *findings.of_groups(rows, groups),
+        *(one for one in findings.of_groups(rows, groups) if one.said not in dataset.notes),
     ]
-    notes = [*dataset.notes, *(() if groups.of else [f"no groups are known: {'; '.join(groups.notes)}"])]
+    notes = [*dataset.notes, *filter(None, [str(left_out)])]
+    if not groups.of:
+        notes.append(f"no groups are known: {'; '.join(groups.notes)} (DATASET.GROUP_BY names them)")
     return as_record(title, str(images), rows, looks, found, notes, time.perf_counter() - started)
 
 

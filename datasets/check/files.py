@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import imagehash
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from dassl.utils import PixelSettings, UnreadableImage, UserError, kind_of, read_image
+from dassl.utils import PixelSettings, UnreadableImage, kind_of, read_image
+from datasets.check.parallel import in_parallel
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-ALONE = 64  # so few files are read without other processes
 HASH_SIDE = 16  # the hash has HASH_SIDE² = 256 bits
 HASH_INPUT = 4 * HASH_SIDE  # what imagehash shrinks an image to before its cosine transform
 THUMBNAIL = 32
@@ -88,42 +81,3 @@ def _digest(data: bytes) -> str:
 def look_at(images: Path, paths: Sequence[str], settings: PixelSettings, workers: int, title: str) -> list[Look]:
     """:func:`look` at each of ``paths``, in their order."""
     return in_parallel(partial(look, images=images, settings=settings), paths, workers, title)
-
-
-def unreadable(paths: Sequence[str], settings: PixelSettings, workers: int = 0) -> list[UnreadableImage]:
-    """What is wrong with each of these files that cannot be read, in their order."""
-    results = in_parallel(partial(_reason, settings=settings), paths, workers, "reading all images")
-    return [UnreadableImage(path, reason) for path, reason in zip(paths, results, strict=True) if reason]
-
-
-def _reason(path: str, settings: PixelSettings) -> str:
-    try:
-        read_image(path, settings)
-    except UnreadableImage as error:
-        return error.reason
-    return ""
-
-
-def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0, title: str = "") -> list[Result]:
-    """``function`` of each item, in order, by processes: readers are not all safe in threads.
-
-    Args:
-        workers: processes; 0 takes one per core, and none for a few items.
-
-    Raises:
-        UserError: a process was killed, as it is where memory ends.
-    """
-
-    def shown(results: Iterable[Result]) -> list[Result]:
-        return list(tqdm(results, total=len(items), desc=title, unit="image", disable=None))
-
-    workers = workers or (os.cpu_count() or 1 if len(items) > ALONE else 1)
-    if workers == 1:
-        return shown(map(function, items))
-    try:
-        with ProcessPoolExecutor(workers) as pool:
-            return shown(pool.map(function, items, chunksize=max(1, min(32, len(items) // workers))))
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"a process that reads images was killed, for want of memory perhaps: try --workers 1 ({title})"
-        ) from error

@@ -14,6 +14,8 @@ from datasets.class_names import plain
 from datasets.groups import Groups
 from datasets.splits import PARTS, Split
 
+TRAINED, SEEN = {"train"}, {"train", "val"}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -120,7 +122,11 @@ def of_twins(rows: Listed, looks: Sequence[Look], title: str = "") -> list[Findi
         why = "the same file" if len({one.file for one in own}) == 1 else "the same pixels in different files"
         sets.append(([one.path for one in own], why))
     near, flat = near_twins(good, title)
-    pairs = [([one.first, one.second], _alike(one)) for one in near]
+    pixels = {one.path: one.pixels for one in good}
+    copies: dict[str, list[str]] = {}  # one image stands for all of its pixels there
+    for one in good:
+        copies.setdefault(one.pixels, []).append(one.path)
+    pairs = [(copies[pixels[one.first]] + copies[pixels[one.second]], _alike(one)) for one in near]
     found = _twin_findings(rows, sets, "same image", "the same image")
     found += _twin_findings(rows, pairs, "near-duplicate", "nearly the same image")
     if flat:
@@ -178,42 +184,36 @@ def of_groups(rows: Listed, groups: Groups) -> list[Finding]:
     torn = {name: own for name, own in members.items() if len(own) > 1}
     if not torn:
         return [Finding("groups", False, f"{len(members)} {groups.what}s, each whole in one part (by {groups.source})"), *notes]
-    said = (
-        f"{len(torn)} of {len(members)} {groups.what}s are in several parts: "
-        + _shared(groups, *(sum(own["test"] for own in torn.values() if any(own[part] for part in seen)) for seen in SEEN),
-                  sum(rows.part[path] == "test" for path in groups.of))
-    )  # fmt: skip
+    trained, seen = (sum(own["test"] for own in torn.values() if any(own[part] for part in where)) for where in (TRAINED, SEEN))
+    tested = sum(rows.part[path] == "test" for path in groups.of)
+    said = f"{len(torn)} of {len(members)} {groups.what}s are in several parts: {_shared(groups, trained, seen, tested)}"
     items = tuple({"group": name, "parts": dict(own)} for name, own in sorted(torn.items()))
     return [Finding("group in several parts", True, said, items), *notes]
 
 
-SEEN = (("train",), ("train", "val"))  # what a test image may share a group with
-
-
-def _shared(groups: Groups, trained: int, seen: int, tested: int, word: str = "share their {} with") -> str:
-    word = word.format(groups.what)
-    return (
-        f"of {tested} test images with one {trained} {word} training, {seen} with training or validation (by {groups.source})"
-    )
+def _shared(groups: Groups, trained: int, seen: int, tested: int) -> str:
+    what = groups.what
+    if groups.numbers:
+        said = f"of {tested} numbered test images {trained} have a neighbouring {what} in training, {seen} in training or"
+        return f"{said} validation (by {groups.source})"
+    said = f"of {tested} test images that have a {what}, {trained} share it with training, {seen} with training or validation"
+    return f"{said} (by {groups.source})"
 
 
 def _neighbours(rows: Listed, groups: Groups) -> list[Finding]:
     there: dict[tuple[str, int], set[str]] = {}
     for path, number in groups.numbers.items():
         there.setdefault((groups.of[path], number), set()).add(rows.part[path])
-    counts, items = [0] * len(SEEN), []
+    trained, items = 0, []
     tested = [path for path in groups.numbers if rows.part[path] == "test"]
     for path in tested:
         name, number = groups.of[path], groups.numbers[path]
         near = {part for step in (-1, 1) for part in there.get((name, number + step), ())}
-        for at, seen in enumerate(SEEN):
-            counts[at] += bool(near & set(seen))
-        if near & set(SEEN[-1]):
+        trained += bool(near & TRAINED)
+        if near & SEEN:
             items.append({"paths": [path], "why": f"{groups.what} {number} of {name}; next to {', '.join(sorted(near))}"})
-    said = _shared(groups, *counts, len(tested), "have a neighbouring {} in")
-    return [
-        Finding("neighbours in several parts", bool(items), said.replace("with training or", "in training or"), tuple(items))
-    ]
+    said = _shared(groups, trained, len(items), len(tested))
+    return [Finding("neighbours in several parts", bool(items), said, tuple(items))]
 
 
 def _by_part(counts: Mapping[str, int]) -> str:

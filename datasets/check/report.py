@@ -78,8 +78,8 @@ def printed(record: dict[str, Any], show: int) -> str:
             left = len(one["items"]) - len(shown)
             lines += [f"    and {left} more (--show 0 lists all, --json writes them)"] if left else []
     wrong = sum(one["matters"] for one in record["findings"])
-    lines.append(f"  {'nothing wrong' if not wrong else f'{wrong} kinds of things are wrong'}; "
-                 f"{record['seconds']:.1f} s, {record['seconds_per_1000']:.1f} s per 1,000 images")  # fmt: skip
+    verdict = f"{wrong} thing{'s' if wrong > 1 else ''} wrong" if wrong else "nothing wrong"
+    lines.append(f"  {verdict}; {record['seconds']:.1f} s, {record['seconds_per_1000']:.1f} s per 1,000 images")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.loader import EpochLoader, SharedCounts, scoped_seed
 from dassl.data.samplers import Visit, build_sampler, epoch_key
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import PixelSettings, SettingError, UnreadableImage, UserError, cores, read_image
+from dassl.utils import BadImageError, PixelSettings, SettingError, UnreadableImage, cores, read_image
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         try:
             img0 = read_image(item.impath, self.pixels)
         except UnreadableImage as error:
-            raise UserError(f"{item.impath} cannot be read as an image: {error.reason}") from error
+            raise BadImageError(f"{item.impath} cannot be read as an image: {error.reason}") from error
 
         def views(transform: Callable[[Any], Any], number: int = 0) -> Any:
             draws = range(number * self.k_tfm, (number + 1) * self.k_tfm)

@@ -11,6 +11,7 @@ from dassl.utils.checkpoints import (
     set_rng_state,
 )
 from dassl.utils.errors import (
+    BadImageError,
     MisfitError,
     MissingFileError,
     NotFiniteError,
@@ -52,6 +53,7 @@ from dassl.utils.torchtools import (
 
 __all__ = [
     "AverageMeter",
+    "BadImageError",
     "IMAGE_SUFFIXES",
     "Logger",
     "MetricMeter",

@@ -31,6 +31,10 @@ class MisfitError(UserError, RuntimeError):
     """Weights of another model than the one they were to be loaded into."""
 
 
+class BadImageError(UserError, OSError):
+    """An image of a dataset that cannot be read."""
+
+
 class NotFiniteError(UserError, FloatingPointError):
     """A loss that is infinite or NaN."""
 
