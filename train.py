@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entry import program
 from runs.own_dassl import require_own_dassl
 from runs.tasks import TASKS
 
@@ -101,17 +102,12 @@ def start(args: argparse.Namespace) -> None:
         run.run(cfg, no_train=args.no_train, **testing)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
     require_own_dassl()
-    from dassl.utils import UserError
-
-    try:
-        start(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start(args)
     return 0
 
 

@@ -95,6 +95,9 @@ def run(
             timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
             finish(trainer, train, timings)
             return trainer
+    except Exception as error:
+        error.run_folder = folder  # where somebody who reports a fault finds its log
+        raise
     finally:
         output.close()
         discard_unbuilt(folder, output.path)
