@@ -1,0 +1,11 @@
+"""All rows, and the page that counts them."""
+
+from __future__ import annotations
+
+from tests.faults import table_train
+
+FAULTS = [*table_train.FAULTS]
+
+
+def markdown() -> str:
+    return ""
