@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults import table_train
+from tests.faults import table_predict, table_train
 
-FAULTS = [*table_train.FAULTS]
+FAULTS = [*table_train.FAULTS, *table_predict.FAULTS]
 
 
 def markdown() -> str:
