@@ -30,7 +30,7 @@ from entry import program
 from runs.own_dassl import require_own_dassl
 
 require_own_dassl()
-from dassl.utils import UserError, atomic, write_json  # noqa: E402
+from dassl.utils import UserError, atomic, require_writable, write_json  # noqa: E402
 from runs.arguments import add_run_arguments  # noqa: E402
 
 if TYPE_CHECKING:
@@ -203,8 +203,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
-    from runs.inference import load_run
+    from runs.inference import load_run, require_run
 
+    require_run(args.run)
+    require_writable(args.output, folder=True)
+    for name in (MODEL, FACTS):
+        require_writable(args.output / name)
     # on the CPU, where onnxruntime is compared with it
     trainer = load_run(
         args.run,

@@ -40,6 +40,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.paired and args.metric != "accuracy":
         parser.error("--paired compares accuracies: leave out --metric")
+    if args.bootstrap_seed < 0:
+        parser.error(f"--bootstrap-seed is {args.bootstrap_seed}, must be 0 or more")
     return args
 
 

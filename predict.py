@@ -26,6 +26,7 @@ from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status
+FORMULA = "=+-@"  # what a spreadsheet runs a cell for that begins so
 SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
 
 
@@ -67,19 +68,26 @@ def as_table(rows: Sequence[Row], top: int | None) -> str:
     return tabulate(shown, headers=["image", *(f"likeliest {rank + 1}" for rank in range(ranks))], disable_numparse=True) + "\n"
 
 
+def harmless(cells: Sequence[object]) -> list[object]:
+    """Cells that a spreadsheet does not take for formulas: a text that begins like one gets an apostrophe in front."""
+    return [
+        f"'{cell}" if isinstance(cell, str) and (cell[:1] in FORMULA or cell[:1] < " ") and cell else cell for cell in cells
+    ]
+
+
 def as_csv(rows: Sequence[Row], top: int | None, classnames: Sequence[str]) -> str:
     """``image, prediction, probability`` and a column per class; with ``top`` a class and its probability per rank."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if top is None:
-        writer.writerow(["image", "prediction", "probability", *classnames])
+        writer.writerow(harmless(["image", "prediction", "probability", *classnames]))
         for row in rows:
             by_name = dict(row.ranked)
-            writer.writerow([row.path, *row.ranked[0], *(by_name[name] for name in classnames)])
+            writer.writerow(harmless([row.path, *row.ranked[0], *(by_name[name] for name in classnames)]))
     else:
         writer.writerow(["image", *(f"{what}_{rank + 1}" for rank in range(top) for what in ("class", "probability"))])
         for row in rows:
-            writer.writerow([row.path, *(value for pair in row.ranked[:top] for value in pair)])
+            writer.writerow(harmless([row.path, *(value for pair in row.ranked[:top] for value in pair)]))
     return text.getvalue()
 
 
@@ -101,9 +109,14 @@ def predict(args: argparse.Namespace) -> int:
     """Load, classify in batches, write; the exit status."""
     from tqdm import tqdm
 
-    from dassl.utils import UserError, atomic
-    from runs.inference import find_images, image_batches, load_run, probabilities
+    from dassl.utils import UserError, atomic, require_writable
+    from runs.inference import find_images, image_batches, load_run, probabilities, require_run
 
+    require_run(args.run)
+    if args.output:
+        require_writable(args.output)
+    if args.explain:
+        require_writable(args.explain, folder=True)
     if args.batch_size < 1 or args.workers < 0 or (args.top_k is not None and args.top_k < 1):
         raise UserError("--batch-size and --top-k must be 1 or more, --workers 0 or more")
     paths = find_images(args.images)
@@ -137,7 +150,8 @@ def predict(args: argparse.Namespace) -> int:
     text = rendered(rows, args, about)
     if args.output:
         with atomic(args.output) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+            # a name that is no UTF-8 as Python and JSON write its bytes: the file is UTF-8 whatever the names are
+            Path(temporary).write_text(text, encoding="utf-8", errors="backslashreplace")
         print(f"{len(rows)} images: {args.output}")
     else:
         print(text, end="")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.files import write_whole
+from analysis.files import read_text, write_whole
 from analysis.metrics import METRICS
 from analysis.published import BACKBONE, at_16_shots, caveats, published, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
@@ -101,16 +101,17 @@ def read_bands(path: Path) -> dict[str, Any]:
         DamagedRun: it cannot be read, or is no such file.
     """
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(read_text(path))
         for cell in loaded["cells"]:
             if not set(IDENTITY) <= set(cell) or not cell["band"] >= 0 or not math.isfinite(cell["mean"]):
                 raise ValueError(f"not a cell: {json.dumps(cell)[:120]}")
-            if not isinstance(cell.get("seeds", []), list) or any(isinstance(cell[key], (list, dict)) for key in IDENTITY):
+            plain = (*(cell[key] for key in IDENTITY), *cell.get("seeds", []))
+            if not isinstance(cell.get("seeds", []), list) or any(isinstance(one, (list, dict)) for one in plain):
                 raise ValueError(f"not a cell: {json.dumps(cell)[:120]}")
         if loaded["metric"] not in IN_PERCENT:
             raise ValueError(f'unknown metric "{loaded["metric"]}", must be one of {", ".join(IN_PERCENT)}')
         return {"metric": str(loaded["metric"]), "cells": loaded["cells"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedRun(f"{path} is no band file: {error!r}") from error
 
 
@@ -168,6 +169,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 all inside, 1 a cell is outside, 2 nothing to compare or a file that is no band file."""
     args = parse(argv)
+    for name in ("tolerance", "floor"):
+        if not 0 <= getattr(args, name) < math.inf:
+            raise DamagedRun(f"--{name} is {getattr(args, name)}, must be 0 or more")
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
     for defect in defects:
         print(f"left out: {defect.folder}: {defect.why}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from analysis.files import read_text
 from analysis.results import LAYOUT_SPLITS, TASK_FOLDERS, Defect, Run, folder_name, place_of
 
 SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
@@ -53,8 +54,8 @@ def dataset_of(name: str) -> str:
     if path.suffix not in (".yaml", ".yml"):
         return name
     try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"].get("TITLE") or "").strip() or path.stem
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return str(yaml.safe_load(read_text(path))["DATASET"].get("TITLE") or "").strip() or path.stem
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError, RecursionError):
         return path.stem
 
 

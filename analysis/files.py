@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file, UTF-8; a FIFO would be waited for, and a device has no end.
+
+    Raises:
+        OSError: it is not there, is no regular file, or cannot be read.
+        UnicodeDecodeError: other bytes.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -12,6 +26,9 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    if path.exists() and not path.is_file():
+        code = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(code, "Is a directory" if path.is_dir() else "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

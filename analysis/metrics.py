@@ -185,13 +185,19 @@ def recomputed(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         analysis.results.DamagedRun: either file is missing, cut short, or they do not fit each other.
     """
     from analysis.predictions import read_predictions
-    from analysis.results import PREDICTIONS, DamagedRun, read_record
+    from analysis.results import PREDICTIONS, RESULTS, DamagedRun, read_record
 
     record = read_record(folder)
+    names = record.get("classnames")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DamagedRun(f"{folder / RESULTS} lacks or garbles classnames")
+    for key in ("method", "backbone", "dataset", "split"):
+        if not isinstance(record.get(key), str):
+            raise DamagedRun(f"{folder / RESULTS} lacks or garbles {key}")
     kept = read_predictions(folder / PREDICTIONS)
     try:
         return record, metrics(kept.labels, kept.probabilities, record["classnames"], record.get("kappa_weights") is not None)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedRun(f"{folder / PREDICTIONS} does not fit results.json: {error}") from error
 
 

@@ -6,8 +6,11 @@ Knows arrays and files only; the trainers write through it, ``analysis`` reads t
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
+import os
+import stat
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +58,8 @@ def read_predictions(path: str | Path) -> Predictions:
         DamagedRun: it is missing, cut short, or no such file.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         with gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape", newline="") as text:
             header, *rows = csv.reader(text)
         classes = len(header) - 2
@@ -66,5 +71,5 @@ def read_predictions(path: str | Path) -> Predictions:
         return Predictions([row[0] for row in rows], np.array([int(row[1]) for row in rows], dtype=np.int64), probabilities)
     except FileNotFoundError as error:
         raise DamagedRun(f"no {path}: test the run again with --eval-only") from error
-    except (OSError, EOFError, zlib.error, ValueError, csv.Error, IndexError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error, IndexError, OverflowError) as error:
         raise DamagedRun(f"{path} is damaged ({error}): test the run again with --eval-only") from error

@@ -29,7 +29,7 @@ from analysis.render import Table
 from analysis.report_coverage import BROKEN, DONE, MISSING, coverage
 from analysis.report_html import coverage_html, defects_html, figure_html, options_html, runs_html, table_html
 from analysis.report_runs import details
-from analysis.results import Defect, Run, read_runs
+from analysis.results import DamagedRun, Defect, Run, read_runs
 from analysis.summaries import Scope, by_series
 from analysis.tables import ablation_tables
 from entry import program
@@ -134,6 +134,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 no runs or arguments that fit none."""
     args = parse(argv)
+    if args.thumbnails < 0:
+        raise DamagedRun(f"--thumbnails is {args.thumbnails}, must be 0 or more")
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
     choice = chosen(args)
     asked, concerned = select(runs, choice), [defect for defect in defects if concerns(defect, choice)]

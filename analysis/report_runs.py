@@ -16,6 +16,7 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 
 from analysis.curves import read_curves
+from analysis.files import read_text
 from analysis.metrics import METRICS
 from analysis.plots_runs import reliability
 from analysis.predictions import Predictions, read_predictions
@@ -168,14 +169,14 @@ def image_folder(run: Path) -> Path | None:
     ``<root>/<NAME>/<NAME>`` where NAME is the dataset's folder, which begins with DATASET.NAME, or DATASET.FOLDER.
     """
     try:
-        own = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["DATASET"]
+        own = yaml.safe_load(read_text(run / CONFIG))["DATASET"]
         root, name, given = Path(own["ROOT"]).expanduser(), str(own["NAME"]), str(own.get("FOLDER") or "")
         if not given and own.get("CSV"):  # whose paths start beside it
             given = str(Path(own["CSV"]).parent)
         if given.endswith(".npz"):  # whose images are kept as files beside it
             given = str(Path(given).with_name(f".{Path(given).name}.images"))
         inside = sorted(root.iterdir()) if root.is_dir() else []
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return None
     if given:
         return next((folder for folder in (root / given, Path(given).expanduser()) if folder.is_dir()), None)

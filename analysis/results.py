@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.files import read_text
+from analysis.record_form import check_form
+
 RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "predictions.csv.gz"
 OWN_IMAGES = "ImageFolderSplit"  # DATASET.NAME of a user's own images, whose name is their title
 OWN_SPLIT = "own"  # split_kind of the split that a dataset has: its file's, its folders' or table's, or one drawn by class
@@ -150,12 +153,12 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / RESULTS
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise DamagedRun(f"no {RESULTS}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedRun(f"{RESULTS} cannot be read ({error})") from error
-    if not isinstance(record, dict) or not record.get("complete"):
+    if not isinstance(record, dict) or record.get("complete") is not True:
         raise DamagedRun(f"{RESULTS} is not complete")
     return record
 
@@ -174,6 +177,8 @@ def read_whole_record(folder: str | Path) -> dict[str, Any]:
     if not isinstance(kept, dict) or not all(isinstance(size, int) for size in kept.values()):
         raise DamagedRun(f"{RESULTS} garbles files")
     for name, size in {CONFIG: None, **record.get("files", {})}.items():
+        if "\0" in name or ".." in Path(name).parts or Path(name).is_absolute():
+            raise DamagedRun(f"{RESULTS} garbles files: {name[:60]!r} is no file of the run")
         candidates = folder.glob(f"{LOG}*") if name == LOG else [folder / name]
         sizes = [path.stat().st_size for path in candidates if path.is_file()]
         if not sizes:
@@ -191,7 +196,7 @@ def run_folders(root: Path) -> Iterator[Path]:
     """Folders that hold a run, whole or not, in order."""
     for folder, below, files in os.walk(root):
         below.sort()
-        if {CONFIG, RESULTS, PREDICTIONS} & set(files):
+        if {CONFIG, RESULTS, PREDICTIONS} & {*files, *below}:
             yield Path(folder)
 
 
@@ -219,6 +224,7 @@ def read_run(folder: Path) -> Run:
     """
     record = read_whole_record(folder)
     try:
+        check_form(record, tuple(LAYOUT_SPLITS.values()))
         changed, kind = record.get("changed"), record.get("split_kind", OWN_SPLIT)
         if changed is not None and kind != OWN_SPLIT:  # makes another row of every table, whatever the config files say
             changed = changed | {"split": {"config_file": OWN_SPLIT, "run": kind}}
@@ -242,7 +248,7 @@ def read_run(folder: Path) -> Run:
             tuple(map(str, record.get("warnings") or ())),
             kind,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error
 
 
@@ -254,6 +260,8 @@ def _dataset_name(record: Mapping[str, Any], folder: Path) -> str:
 
 def read_log(path: Path) -> dict[str, float]:
     """The metrics (%) of the last test in one of Dassl's ``log.txt``; empty when it holds none."""
+    if not path.is_file():
+        raise DamagedRun(f"{path} is not a regular file")
     metrics: dict[str, float] = {}
     for line in path.read_text(errors="replace").splitlines():
         found = RESULT_LINE.match(line)

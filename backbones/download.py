@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder = args.to.expanduser() if args.to else None
     try:
-        if args.timeout <= 0 or args.attempts < 1:
+        if not 0 < args.timeout < float("inf") or args.attempts < 1:
             raise UserError("--timeout must be above 0, --attempts 1 or more")
         fetched = download(args.name, Place(folder, args.timeout, args.attempts))
     except (UserError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -160,7 +161,7 @@ class BiomedDataset(DatasetBase):
         return folder, images, folder / f"split_{self.dataset_dir}.json"
 
     def _split(self, images: Path, path: Path, cfg: CfgNode) -> splits.Split:
-        if not path.is_file():
+        if not os.path.lexists(path):
             names = tuple(cfg.DATASET.CLASSNAMES) or self.published_classnames
             self.notes.append(
                 f"no {path.name}: split made from the class folders, 50/20/30 per class, seed {cfg.DATASET.SPLIT_SEED}"

@@ -32,6 +32,9 @@ def classes_of(
     """
     names, wanted = [str(name) for name in classnames], [str(folder) for folder in folders]
     _refuse_twins(keys, where, what)
+    for name in (*keys, *names):
+        if any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+            raise UserError(f"{where}: the {what} or class name {ascii(name)} has characters that are no text: rename it")
     if len(set(names)) < len(names):
         raise UserError(f"DATASET.CLASSNAMES has a name twice: {', '.join(names)}")
     if wanted:

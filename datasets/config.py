@@ -11,7 +11,7 @@ import yaml
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
-from dassl.utils import UserError, nearest
+from dassl.utils import UserError, nearest, read_text
 
 DATA_SECTIONS = ("DATASET", "INPUT")
 KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")
@@ -78,17 +78,45 @@ def merge_file(cfg: CfgNode, path: str, sections: Sequence[str] = ()) -> None:
         near = nearest(Path(path).name, [p.name for p in folder.glob("*.yaml")]) if folder.is_dir() else ""
         raise UserError(f"no config file {path}.{near}")
     try:
-        loaded = CfgNode(_mapped(yaml.safe_load(Path(path).read_text()) or {}))
+        loaded = CfgNode(_mapped(read_yaml(path)))
         loaded = CfgNode({key: loaded[key] for key in loaded if key in sections}) if sections else loaded
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a YAML mapping of config keys: {' '.join(str(error).split())}") from error
     valid = list(flat_keys(cfg))
     for key in flat_keys(loaded):
         require_key(key, valid, where=f"{path}: ")
     try:
         cfg.merge_from_other_cfg(loaded)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, AssertionError) as error:
         raise UserError(f"{path}: {error.args[0]}") from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping, at every level of which the keys are text; empty for an empty file.
+
+    Raises:
+        UserError: it cannot be read, or is no such file.
+    """
+    try:
+        loaded = yaml.safe_load(read_text(path))
+        _require_mapping({} if loaded is None else loaded)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not a YAML mapping of config keys: it is nested too deep, or holds itself") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a YAML mapping of config keys: {' '.join(str(error).split())}") from error
+    return loaded or {}
+
+
+def _require_mapping(loaded: Any) -> None:
+    if not isinstance(loaded, dict):
+        raise ValueError(f"it holds {type(loaded).__name__} and not keys with values")
+    for key, value in loaded.items():
+        if isinstance(value, dict) and key != "CLASSNAMES":  # whose keys are folders
+            _require_mapping(value)
+        if not isinstance(key, str):
+            raise ValueError(f"the key {str(key)[:40]!r} is no text")
 
 
 def _mapped(loaded: Any) -> Any:
@@ -99,6 +127,8 @@ def _mapped(loaded: Any) -> Any:
         return loaded
     if own.get("CLASS_FOLDERS"):
         raise ValueError("DATASET.CLASSNAMES maps folders already: leave out DATASET.CLASS_FOLDERS")
+    if any(name is None or isinstance(name, (dict, list)) for name in names.values()):
+        raise ValueError("DATASET.CLASSNAMES maps a folder to no name")
     lists = {"CLASSNAMES": [str(name) for name in names.values()], "CLASS_FOLDERS": [str(key) for key in names]}
     return loaded | {"DATASET": own | lists}
 
@@ -117,8 +147,8 @@ def merge_pairs(cfg: CfgNode, opts: Sequence[Any]) -> None:
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         try:
             cfg.merge_from_list([key, value])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{key} {value}: {' '.join(str(error.args[0]).split())}") from error
+        except (ValueError, KeyError, AssertionError, RecursionError, MemoryError) as error:
+            raise UserError(f"{key} {str(value)[:80]}: {' '.join(str(error.args[0]).split())}") from error
 
 
 def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -223,7 +223,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="S", help="seconds without a byte (%(default)g)")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS, metavar="N", help="without progress (%(default)d)")
     args = parser.parse_args(argv)
-    if args.timeout <= 0 or args.attempts < 1:
+    if not 0 < args.timeout < float("inf") or args.attempts < 1:
         raise UserError("--timeout must be above 0, --attempts 1 or more")
     if args.source and urlsplit(args.source).scheme not in ("http", "https"):
         raise UserError(f'--source "{args.source}" must begin with http:// or https://')

@@ -8,12 +8,13 @@ import logging
 import math
 import os
 import random
+import stat
 from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import UserError, write_json
+from dassl.utils import UserError, read_text, write_json
 from datasets.never_data import DRAWS
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ def read_split(path: Path) -> Split:
         UserError: not such a file; the message names the first bad entry.
     """
     try:
-        loaded = json.loads(path.read_text())
+        loaded = json.loads(read_text(path))
+    except RecursionError as error:
+        raise UserError(f"{path} is not a split file: it is nested too deep") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable JSON file: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(loaded.get(part), list) for part in PARTS):
@@ -49,9 +52,9 @@ def read_split(path: Path) -> Split:
 
 def _check_names(names: dict[int, str], path: Path) -> None:
     """Refuse labels with a gap, and names that are empty or stand for two labels."""
-    absent = sorted(set(range(max(names, default=-1) + 1)) - set(names))
-    if absent:
-        raise UserError(f"{path}: no image has the label {absent[0]}: labels must count from 0 without a gap")
+    absent = next((place for place, label in enumerate(sorted(names)) if place != label), None)
+    if absent is not None:
+        raise UserError(f"{path}: no image has the label {absent}: labels must count from 0 without a gap")
     seen: dict[str, int] = {}
     for label, name in sorted(names.items()):
         if not name.strip():
@@ -67,11 +70,23 @@ def _checked_row(entry: Any, names: dict[int, str], where: str) -> Row:
     name, label, classname = entry
     name = name.replace("\\", "/")  # written on Windows
     path = PurePosixPath(name)
+    if not _writable(name) or name.strip("./") == "":
+        raise UserError(f"{where}: {json.dumps(name)[:80]} is not the path of a file")
+    if not _writable(classname) or any(ord(letter) < 32 for letter in classname):
+        raise UserError(f"{where}: the class name {json.dumps(classname)[:80]} has characters that are no text")
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or label < 0:
         raise UserError(f"{where}: the path must lie below the image folder and the label be 0 or more, got {entry}")
     if names.setdefault(label, classname) != classname:
         raise UserError(f'{where}: label {label} is "{classname}" here and "{names[label]}" before')
     return name, label, classname
+
+
+def _writable(name: str) -> bool:
+    """Whether a file can be called so: no NUL, and no half of a character other than those of names that are no UTF-8."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def split_hash(split: Split) -> str:
@@ -177,10 +192,13 @@ def files_hash(images: Path, split: Split) -> str:
     for part in PARTS:
         for name, label, _ in split[part]:
             try:
-                size = os.stat(images / name).st_size
+                status = os.stat(images / name)
             except OSError:
                 missing.append(name)
                 continue
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{images / name} is a folder or a device and not an image: take it out of the split")
+            size = status.st_size
             digest.update(f"{part}/{name}/{label}/{size}\n".encode())
     if missing:
         raise UserError(f"{len(missing)} images of the split are not in {images}, first {missing[0]}")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from yacs.config import CfgNode
 
-from dassl.utils import IMAGE_SUFFIXES, UserError
+from dassl.utils import IMAGE_SUFFIXES, UserError, read_text
 from datasets.made_splits import PART_NAMES, Sample
 from datasets.never_data import is_never_data
 
@@ -101,7 +101,7 @@ def group_table(path: Path, own: CfgNode) -> dict[str, str]:
 
 def _read(path: Path) -> Rows:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path).removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no readable CSV in UTF-8: {error}") from error
     head = text.split("\n", 1)[0]

@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone, zero_vectors
 from backbones.attention import require_patches
-from dassl.utils import UserError, atomic, nearest
+from dassl.utils import UserError, atomic, nearest, require_writable
 from datasets import by_key
 from datasets.base import REHEARSAL, REHEARSAL_NOTE
 from entry import program
@@ -42,6 +42,7 @@ from trainers.biomed_dpt import BiomedDPT
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
 STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
 NUMBERS = "shift.csv"
+FIGURES = ("png", "pdf", "svg", "jpg", "jpeg")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -106,6 +107,8 @@ def explain_images(args: argparse.Namespace) -> int:
     if args.output is None or not args.images:
         raise UserError("maps need images and a folder to be written to: python -m explain RUN images/ -o maps/")
     kinds = args.map or list(MAPS)
+    require_writable(args.output, folder=True)
+    require_writable(args.output / NUMBERS)
     paths = find_images(args.images)
     trainer = loaded(args)
     if args.target and args.target not in trainer.classnames:
@@ -166,6 +169,9 @@ def embed(args: argparse.Namespace) -> int:
     """A figure of image and text features."""
     if args.output is None or not args.images:
         raise UserError("an embedding needs images and a file: … RUN images/ --embedding tsne -o figure.png")
+    require_writable(args.output)
+    if args.output.suffix.lower().lstrip(".") not in FIGURES:
+        raise UserError(f"{args.output} must end in one of {', '.join(FIGURES)}")
     paths = find_images(args.images)
     trainer = loaded(args)
     features, labels, skipped = [], [], 0
@@ -191,6 +197,10 @@ def embed(args: argparse.Namespace) -> int:
 
 def effect_table(args: argparse.Namespace) -> int:
     """The effect of the visual prompt on generated data with masks."""
+    if args.count < 1:
+        raise UserError(f"--count is {args.count}, must be 1 or more")
+    if args.output is not None:
+        require_writable(args.output)
     known = by_key()
     keys = list(known) if args.datasets == ["all"] else args.datasets
     for key in keys:
@@ -246,7 +256,7 @@ def _write_csv(path: Path | None, kind: type, rows: Sequence[Shift] | Sequence[E
     if path is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
         return
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
 
 

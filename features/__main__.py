@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from dassl.utils import UserError
 from entry import program
 from features.disk import default_root, prune, spaces, verify
 
@@ -30,6 +31,13 @@ def listing(root: Path) -> str:
     return tabulate(rows, ["space", "what", "files", "MiB", "last read"]) + f"\n{root}: {total:.1f} MiB"
 
 
+def _refuse_links(root: Path) -> None:
+    """What a link leads to is not the store's to remove."""
+    links = [path for path in sorted(root.glob("*")) if path.is_symlink()]
+    if links:
+        raise UserError(f"{links[0]} is a link, and what it leads to is not removed: take the link away first")
+
+
 @program
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 damaged files found."""
@@ -43,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "ls":
         print(listing(args.root))
     elif args.command == "prune":
+        _refuse_links(args.root)
+        if not 0 <= args.max_gb < float("inf"):
+            raise UserError(f"--max-gb is {args.max_gb}, must be 0 or more")
         for folder in prune(args.root, int(args.max_gb * 2**30)):
             print(f"removed {folder}")
     else:

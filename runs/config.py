@@ -14,6 +14,7 @@ from dassl.utils import UserError, nearest
 from datasets import by_key
 from datasets.config import dataset_defaults, merge_file
 from runs.overrides import OF_OWN_IMAGES, OWN_IMAGES, merge_overrides
+from runs.ranges import check_values
 from trainers import methods
 
 DEFAULT_BACKBONE = "BiomedCLIP"
@@ -102,8 +103,15 @@ def configured(
     if not cfg.DATASET.NAME:
         raise UserError("no dataset named: give --dataset-config-file configs/datasets/NAME.yaml")
     entitle(cfg, named_by)
+    check_values(cfg, section_of(name))
     cfg.freeze()
     return cfg
+
+
+def section_of(method: str) -> str:
+    """The section below TRAINER of a method of this project; empty for another's."""
+    cls = methods().get(method)
+    return cls.section if cls else ""
 
 
 def entitle(cfg: CfgNode, named_by: str) -> None:

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from analysis.results import CONFIG, OWN_SPLIT, folder_name
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from datasets.config import read_yaml
 from runs.overrides import OWN_IMAGES
 from trainers import methods
 
@@ -112,8 +113,8 @@ def check_same_images(cfg: CfgNode, folder: Path) -> None:
     path = next(iter(sorted(folder.glob(f"*/*/*/*/{CONFIG}"))), None)
     if cfg.DATASET.NAME != OWN_IMAGES or path is None:
         return
-    before = (yaml.safe_load(path.read_text()) or {}).get("DATASET")
-    if not before:  # no run's, and told as such by the tables
+    before = read_yaml(path).get("DATASET")
+    if not isinstance(before, dict) or not before:  # no run's, and told as such by the tables
         return
     for key in ("NAME", "FOLDER", "CSV"):
         old, new = str(before.get(key) or ""), cfg.DATASET[key]
@@ -147,9 +148,12 @@ def save_config(cfg: CfgNode, folder: str | Path) -> None:
 def check_same_settings(cfg: CfgNode, folder: Path) -> None:
     """Refuse to mix two settings in one folder: the first differing keys are named."""
     path = folder / CONFIG
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
-    before = LATER | identity(CfgNode(yaml.safe_load(path.read_text())))
+    try:
+        before = LATER | identity(CfgNode(read_yaml(path)))
+    except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"{path} is not the config of a run: remove the folder, or choose another output folder") from error
     now = LATER | identity(CfgNode(yaml.safe_load(cfg.dump())))
     before, now = LATER | before, LATER | now
     # another key that only one side knows came with another version of this project, at its default

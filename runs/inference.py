@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, UserError, read_image
 from datasets.facts import facts_without_images
 from datasets.never_data import LeftOut, image_files
-from runs.config import default_config, merge_file
+from runs.config import default_config, merge_file, section_of
+from runs.ranges import check_values
 from trainers.base import VLTrainer
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,14 @@ def load_run(
     """
     folder = Path(folder)
     cfg = _run_config(folder)
+    if cfg.TRAINER.NAME not in TRAINER_REGISTRY.registered_names():
+        raise UserError(f'{folder / CONFIG} is not the config of a run: its method is "{cfg.TRAINER.NAME}"')
+    check_values(cfg, section_of(cfg.TRAINER.NAME), predicts=True)
     record = _results(folder)
     own = list(cfg.DATASET.RUN_CLASSNAMES) or record.get("classnames", [])
     names = list(classnames) or own
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise UserError(f"a class name must be a text with something in it, got {str(names)[:80]}")
     if not names:
         raise UserError(f"{folder} does not tell its classes (an older run, without results): give them with --classnames")
     cls = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -87,12 +94,24 @@ def load_run(
     return trainer
 
 
-def _run_config(folder: Path) -> CfgNode:
+def require_run(folder: Path) -> None:
+    """Whether a folder is that of a run, as far as its config is there.
+
+    Raises:
+        UserError: it is not; with where one is, if there is one below it.
+    """
     path = folder / CONFIG
-    if not path.is_file():
+    if not os.path.lexists(path):
         below = next(iter(sorted(folder.rglob(CONFIG))), None) if folder.is_dir() else None
         hint = f"; there is a run in {below.parent}" if below else ""
         raise UserError(f"{folder} is not the folder of a run: no {CONFIG} there{hint}")
+
+
+def _run_config(folder: Path) -> CfgNode:
+    require_run(folder)
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{path} is not a regular file")
     cfg = default_config()
     merge_file(cfg, str(path))
     return cfg

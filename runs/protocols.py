@@ -96,6 +96,9 @@ def run_task(
     if together and (eval_only or cfg.RESUME):
         raise UserError("--seeds-together is for training: neither --eval-only nor --resume go with it")
     key = dataset_key(cfg, named)
+    for seed in seeds:
+        if not -(2**63) <= seed < 2**63:
+            raise UserError(f"--seeds: a seed must be below 2**63, this has {seed.bit_length()} bits")
     by_shots = []
     for k in shots or [cfg.DATASET.NUM_SHOTS]:
         own = [altered(cfg, {"DATASET.NUM_SHOTS": k, "SEED": seed}) for seed in dict.fromkeys(seeds or [cfg.SEED])]

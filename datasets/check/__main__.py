@@ -106,6 +106,8 @@ def check(cfg: CfgNode, workers: int = 0) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Check each dataset that is named, print what is found, write it where that is asked for; the exit status."""
+    if args.show < 0:
+        raise UserError(f"--show is {args.show}, must be 0 or more")
     if args.workers < 0:
         raise UserError(f"--workers is {args.workers}, must be 1 or more (0: one per core)")
     records, failed = [], False

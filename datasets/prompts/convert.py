@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import UserError, nearest
+from dassl.utils import UserError, nearest, regular
 from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
@@ -111,6 +111,7 @@ def read_any(path: Path) -> tuple[list[tuple[str, Any]], bytes]:
         UserError: unreadable, of another kind, or refused.
     """
     try:
+        regular(path)
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB: that is no file of sentences")
         raw = path.read_bytes()

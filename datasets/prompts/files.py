@@ -9,11 +9,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.utils import UserError, atomic
 from datasets import by_key, of_name
+from datasets.config import read_yaml
 from datasets.facts import DatasetFacts, facts_without_images
 from datasets.made_splits import PART_NAMES
 from datasets.names import spelled
@@ -42,8 +42,8 @@ def facts_for(dataset: str) -> DatasetFacts:
 
 def _from_yaml(path: Path) -> DatasetFacts:
     try:
-        own = OWN_KEYS | yaml.safe_load(path.read_text(encoding="utf-8"))["DATASET"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        own = OWN_KEYS | read_yaml(path)["DATASET"]
+    except (UserError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no readable dataset file with a section DATASET: {error!r}") from error
     published = {cls.__name__: key for key, cls in by_key().items()}
     if own["NAME"] in published:

@@ -168,6 +168,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Ask for what is missing, and write it; the exit status."""
+    if not 0 < args.timeout < float("inf") or args.retries < 0 or args.patience < 1:
+        raise UserError("--timeout must be above 0, --retries 0 or more, --patience 1 or more")
     draft = Draft(facts_for(args.dataset))
     names = draft.facts.classnames
     path = args.output or library_file(draft.facts)

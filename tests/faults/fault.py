@@ -20,7 +20,7 @@ class Fault:
     Attributes:
         kind: of fault, as docs/RELIABILITY.md counts them.
         input: what is wrong, in words.
-        command: program and arguments as a shell reads them, in the row's own folder; ``{…}`` are :func:`tests.faults.world.words`.
+        command: program and arguments as a shell reads them, in the row's own folder; ``{…}`` are of :mod:`.world`.
             ``$ …`` is a line for bash, which runs in processes of its own.
         line: words of the one line that is said.
         code: exit status.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
-from tests.faults.fault import FIFO, FOLDER, Fault, link, lent, run, sealed
+from tests.faults.fault import FIFO, FOLDER, Fault, lent, link, run, sealed
 from tests.faults.table_train import NESTED
 
 RESULT, PLACE, RUN, NAME, PREDICTIONS, BANDS = (
@@ -37,7 +37,7 @@ RESULTS = [
     metric("metrics a list", [1, 2], "metrics"),
     metric("metrics without accuracy", {"macro_f1": 3.0}, "metrics"),
     metric("metrics empty", {}, "metrics"),
-    metric("an unknown metric", 3.0, "metrics.vibes", line="few_shot"),
+    metric("an unknown metric", 3.0, "metrics.vibes", line="66.67 ± 0.00"),
     metric("method a number", 7, "method"),
     metric("method a list", ["CoOp"], "method"),
     metric("method with control characters", "Co\x1b[2JOp", "method"),
@@ -96,7 +96,7 @@ RESULTS = [
 ]  # fmt: skip
 
 ALONE = [
-    Fault(RUN, "no runs", "parse_results.py .", "no finished run"),
+    Fault(RUN, "no runs", "parse_results.py .", "no finished log.txt below"),
     Fault(RUN, "not there", "parse_results.py nowhere", "no folder nowhere"),
     Fault(RUN, "a file", "parse_results.py mine", "no folder mine", given={"mine": "x"}),
     Fault(RUN, "not there", "-m analysis.report nowhere", "no run below nowhere"),

@@ -86,7 +86,7 @@ def own(what: str, command: str, line: str, yaml: str = OWN, leaves: tuple[str, 
 CLASS_ROWS = [
     own("one", FEW, "one class", a=8),
     own("one, base-to-new", BASE2NEW, "one class", a=8),
-    own("two: one new class, told before training", BASE2NEW, "new", a=8, b=8, yaml=OWN, leaves=OUT),
+    Fault(CLASSES, "two: one new class, told before training", BASE2NEW, 'one class ("a")', 0, given={"own.yaml": OWN, **{f"own/{k}/{n}.png": png(8 + n + 30 * (k == "b")) for n in range(8) for k in "ab"}}),
     own("none", FEW, "own", own__readme=""),
     own("names that differ in case only", FEW, "dark", Dark=8, dark=8),
     own("one name for all of four", FEW, "CLASSNAMES", OWN + "  CLASSNAMES: {a: x, b: x, c: x, d: x}\n", a=8, b=8, c=8, d=8),
@@ -151,32 +151,34 @@ NEW = [
           "-m datasets.download btmri --root d --source http://127.0.0.1:9 --attempts 1", "no connection", leaves=("d", "d/*")),
     Fault("the network", "datasets.download: no address", "-m datasets.download btmri --root d --source gopher://x --attempts 1",
           "gopher", leaves=("d", "d/*")),
-    Fault(NUMBER, "datasets.download: --timeout 0", "-m datasets.download btmri --timeout 0", "--timeout"),
-    Fault(NUMBER, "datasets.download: --timeout NaN", "-m datasets.download btmri --timeout nan", "--timeout"),
-    Fault(NUMBER, "datasets.download: --attempts 0", "-m datasets.download btmri --attempts 0", "--attempts"),
+    Fault(NUMBER, "datasets.download: --timeout 0", "-m datasets.download btmri --source http://127.0.0.1:9 --timeout 0", "--timeout"),
+    Fault(NUMBER, "datasets.download: --timeout NaN", "-m datasets.download btmri --source http://127.0.0.1:9 --timeout nan", "--timeout"),
+    Fault(NUMBER, "datasets.download: --attempts 0", "-m datasets.download btmri --source http://127.0.0.1:9 --attempts 0", "--attempts"),
     Fault(NAME, "datasets.phantom: no such dataset", "-m datasets.phantom --root p --datasets btmrii", "btmrii"),
     Fault(NUMBER, "datasets.phantom: --per-class 0", "-m datasets.phantom --root p --datasets btmri --per-class 0", "per-class"),
     Fault(NUMBER, "datasets.phantom: --size 0", "-m datasets.phantom --root p --datasets btmri --per-class 4 --size 0", "size"),
-    Fault(NUMBER, "datasets.phantom: --seed -1", "-m datasets.phantom --root p --datasets btmri --per-class 4 --seed -1", "seed"),
     Fault(PLACE, "datasets.phantom: --root is a file", "-m datasets.phantom --root p --datasets btmri --per-class 4", "p", given={"p": "x"}),
 ]  # fmt: skip
 
 CONVERT = "-m datasets.prompts.convert p.json --dataset {world}/mine.yaml -o out.json"
 
 
-def prompts(what: str, content: Any, line: str, command: str = "-m datasets.prompts.check p.json --dataset {world}/mine.yaml") -> Fault:
+CHECK = "-m datasets.prompts.check p.json --dataset {world}/mine.yaml"
+
+
+def prompts(what: str, content: Any, line: str, command: str = CHECK) -> Fault:
     """A prompts file of such a content."""
-    return Fault(PROMPTS, what, command, line, given={"p.json": content})
+    return Fault(PROMPTS, what, command, f"fault: {line}" if command == CHECK else line, 1 if command == CHECK else 2, given={"p.json": content})
 
 
 PROMPT_ROWS = [
     *[prompts(what, content, "p.json", command) for what, content in (
         ("empty", ""), ("nested 100,000 deep", NESTED), ("no UTF-8", b"\xff\xfe\0"), ("a FIFO", FIFO), ("a folder", FOLDER),
         ("nobody may read it", sealed("{}")), ("a list", "[1]"), ("sentences that are numbers", '{"dark": [1], "grey": [2], "bright": [3]}'),
-      ) for command in ("-m datasets.prompts.check p.json --dataset {world}/mine.yaml", CONVERT)],
+      ) for command in (CHECK, CONVERT)],
     prompts("a Python file that would run", "import os\nos.system('touch pwned')\n", "p.py",
             "-m datasets.prompts.convert p.py --dataset {world}/mine.yaml -o out.json"),
-    Fault(NAME, "prompts.check: no such file", "-m datasets.prompts.check nowhere.json", "nowhere"),
+    Fault(NAME, "prompts.check: no such file", "-m datasets.prompts.check nowhere.json", "fault: no prompt file nowhere.json", 1),
     Fault(NAME, "prompts.generate: no such dataset", "-m datasets.prompts.generate --dataset nobody --model m", "nobody"),
     Fault(NUMBER, "prompts.generate: --timeout -1", "-m datasets.prompts.generate --dataset {world}/mine.yaml --model m -o x.json --timeout -1",
           "--timeout"),

@@ -65,7 +65,7 @@ def words(world: Path) -> dict[str, str]:
 def fingerprint(world: Path) -> str:
     """Of the finished neighbour run and the images, names and bytes."""
     total = hashlib.sha256()
-    for part in ("out", "images"):
+    for part in ("out", *(f"images/{kind}" for kind in KINDS)):  # a draw of few shots may be kept beside the classes
         for path in sorted((world / part).rglob("*")):
             total.update(str(path.relative_to(world)).encode())
             total.update(path.read_bytes() if path.is_file() else b"")

@@ -151,11 +151,11 @@ def build_lr_scheduler(
         UnknownNameError: an unknown schedule or warm-up.
         SettingError: an unusable step size.
     """
-    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS)
+    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, "OPTIM.LR_SCHEDULER")
     warmup = optim_cfg.WARMUP_EPOCH
     if warmup <= 0:
         return EpochSchedule(optimizer, _ratio(optim_cfg))
-    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS)
+    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "OPTIM.WARMUP_TYPE")
     schedule = EpochSchedule(optimizer, _ratio(optim_cfg), 0 if optim_cfg.WARMUP_RECOUNT else warmup)
     if optim_cfg.WARMUP_TYPE == "constant":
         return ConstantWarmupScheduler(optimizer, schedule, warmup, optim_cfg.WARMUP_CONS_LR)

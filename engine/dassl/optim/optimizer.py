@@ -27,7 +27,7 @@ def build_optimizer(
         UnknownNameError: an unknown name.
         TypeError: staged learning rates without a module.
     """
-    check_availability(optim_cfg.NAME, AVAI_OPTIMS)
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "OPTIM.NAME")
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
             warnings.warn("STAGED_LR is ignored: param_groups were given", stacklevel=2)

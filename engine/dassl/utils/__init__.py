@@ -23,6 +23,7 @@ from dassl.utils.errors import (
 from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, kind_of, reading
+from dassl.utils.places import read_text, regular, require_writable
 from dassl.utils.registry import Registry, build_from
 from dassl.utils.tools import (
     atomic,
@@ -89,7 +90,10 @@ __all__ = [
     "open_specified_layers",
     "read_image",
     "read_json",
+    "read_text",
     "reading",
+    "regular",
+    "require_writable",
     "restore",
     "resume_from_checkpoint",
     "rng_state",

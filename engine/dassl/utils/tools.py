@@ -122,11 +122,12 @@ def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     return max(reversed(list(b)), key=lambda candidate: SequenceMatcher(None, a, candidate).ratio(), default=None)
 
 
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise an :class:`UnknownNameError` when ``requested`` is not among ``available``."""
+def check_availability(requested: str, available: Iterable[str], key: str = "") -> None:
+    """Raise an :class:`UnknownNameError` when ``requested``, the value of ``key``, is not among ``available``."""
     available = list(available)
     if requested not in available:
-        raise UnknownNameError(f'"{requested}" is unknown.{nearest(requested, available)} Valid: {", ".join(available)}')
+        where = f"{key}: " if key else ""
+        raise UnknownNameError(f'{where}"{requested}" is unknown.{nearest(requested, available)} Valid: {", ".join(available)}')
 
 
 def tolist_if_not(x: Any) -> list[Any]:

@@ -132,8 +132,8 @@ def build_transform(
         return None
     names = list(cfg.INPUT.TRANSFORMS if choices is None else choices)
     for name in names:
-        check_availability(name, AVAI_CHOICES)
-    check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES)
+        check_availability(name, AVAI_CHOICES, "INPUT.TRANSFORMS")
+    check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES, "INPUT.INTERPOLATION")
     steps = (_train if is_train else _test)(cfg.INPUT, names, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION])
     if cfg.VERBOSE:
         log.info("Building transform_%s", "train" if is_train else "test")

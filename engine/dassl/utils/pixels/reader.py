@@ -10,6 +10,7 @@ from PIL import Image
 
 from dassl.utils.pixels import dicom, nifti, pillow
 from dassl.utils.pixels.settings import PixelSettings, Refusal, UnreadableImage
+from dassl.utils.places import regular
 
 # What is an image where a folder is searched; in lower case. A file that is named is read whatever its name ends with.
 IMAGE_SUFFIXES = (
@@ -56,6 +57,7 @@ def kind_of(path: str, settings: PixelSettings) -> str:
 
 
 def _reader(path: str) -> ModuleType:
+    regular(path)
     with open(path, "rb") as file:
         head = file.read(nifti.HEADER)
     if dicom.is_dicom(path, head):
