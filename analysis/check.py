@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.files import read_text, write_whole
+from analysis.files import read_text, require_target, write_whole
 from analysis.metrics import METRICS
 from analysis.published import BACKBONE, at_16_shots, caveats, published, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
@@ -172,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("tolerance", "floor"):
         if not 0 <= getattr(args, name) < math.inf:
             raise DamagedRun(f"--{name} is {getattr(args, name)}, must be 0 or more")
+    if args.record:
+        require_target(args.record)
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
     for defect in defects:
         print(f"left out: {defect.folder}: {defect.why}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 
@@ -20,15 +21,28 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def require_target(path: Path) -> None:
+    """Whether a result can be written to ``path``, before the work that it is the result of.
+
+    Raises:
+        OSError: something else is there, or nothing can be written there.
+    """
+    if path.exists() and not path.is_file():
+        code = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(code, "Is a directory" if path.is_dir() else "not a regular file", str(path))
+    place = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    with tempfile.TemporaryFile(dir=place):
+        pass
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text under a temporary name and rename it; where that fails nothing is left.
 
     Raises:
         OSError: it cannot be written.
     """
-    if path.exists() and not path.is_file():
-        code = errno.EISDIR if path.is_dir() else errno.EINVAL
-        raise OSError(code, "Is a directory" if path.is_dir() else "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

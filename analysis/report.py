@@ -21,7 +21,7 @@ from typing import Any
 
 from analysis.choice import chosen, concerns, select
 from analysis.figures import add_arguments, plots
-from analysis.files import write_whole
+from analysis.files import require_target, write_whole
 from analysis.metrics import METRICS
 from analysis.overview import Contents, built
 from analysis.paired import paired_tables
@@ -136,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.thumbnails < 0:
         raise DamagedRun(f"--thumbnails is {args.thumbnails}, must be 0 or more")
+    require_target(args.output)
     runs, defects = read_runs(args.directory) if args.directory.is_dir() else ([], [])
     choice = chosen(args)
     asked, concerned = select(runs, choice), [defect for defect in defects if concerns(defect, choice)]

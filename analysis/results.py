@@ -208,7 +208,8 @@ def read_runs(root: Path) -> tuple[list[Run], list[Defect]]:
         try:
             run = read_run(folder)
         except DamagedRun as error:
-            defects.append(Defect(folder, f"unfinished: {error}" if not (folder / RESULTS).is_file() else f"damaged: {error}"))
+            state = "damaged" if os.path.lexists(folder / RESULTS) else "unfinished"
+            defects.append(Defect(folder, f"{state}: {error}"))
             continue
         twin = runs.setdefault(run.cell, run)
         if twin is not run:

@@ -25,7 +25,7 @@ from backbones.open_clip_tower import CONFIG_FILE
 from backbones.pmcclip import BERT_HUB
 from backbones.pmcclip import HUB as PMC_HUB
 from backbones.pubmedclip import HUB as PUBMED_HUB
-from dassl.utils import UserError, write_json
+from dassl.utils import UserError, require_writable, write_json
 from dassl.utils.fetching import ATTEMPTS, alone, fetch
 from dassl.utils.sources import TIMEOUT, AbsentError, Remote, SourceError, hub_file, need_space, reachable, reason
 from entry import program
@@ -267,6 +267,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not 0 < args.timeout < float("inf") or args.attempts < 1:
             raise UserError("--timeout must be above 0, --attempts 1 or more")
+        if folder is not None:
+            require_writable(folder, folder=True)
         fetched = download(args.name, Place(folder, args.timeout, args.attempts))
     except (UserError, OSError) as error:
         print(f"error: {reason(error) if isinstance(error, OSError) else error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -13,6 +14,7 @@ from dassl.utils import BadImageError, PixelSettings, UserError
 from datasets import by_key
 from datasets.base import BiomedDataset
 from datasets.check.parallel import unreadable
+from features.loader import StoredLoader
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,24 @@ def all_named(cfg: CfgNode) -> Iterator[None]:
         yield
     except BadImageError as error:
         raise UserError(_told(cfg, str(error))) from error
+
+
+def require_readable_tests(trainer: Any) -> None:
+    """Look at the test images before training: what is wrong with one is not told after hours.
+
+    Where features are stored they are encoded now, and only those that the store has not seen; else each file is read.
+
+    Raises:
+        BadImageError: one cannot be read.
+    """
+    loader, cfg = trainer.test_loader, trainer.cfg
+    if cfg.TEST.NO_TEST or loader is None:
+        return
+    if isinstance(loader, StoredLoader):
+        next(iter(loader), None)
+        return
+    for one in unreadable([item.impath for item in loader.dataset.data_source], PixelSettings.from_cfg(cfg)):
+        raise BadImageError(str(one))
 
 
 def _told(cfg: CfgNode, first: str) -> str:

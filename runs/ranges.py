@@ -95,7 +95,7 @@ def _number(value: Any) -> bool:
 def _holds(allowed: Callable[[Any], bool], value: Any) -> bool:
     try:
         return bool(allowed(value))
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 

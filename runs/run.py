@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
 from dassl.utils import Logger, set_random_seed, setup_logger
-from runs.bad_images import all_named
+from runs.bad_images import all_named, require_readable_tests
 from runs.identity import check_same_settings, save_config
 from runs.progress import discard_unbuilt, forget_lost, marked
 from runs.records import write_results
@@ -87,6 +87,8 @@ def run(
                 return trainer
             else:
                 forget_lost(folder)
+                if hasattr(trainer, "section"):
+                    require_readable_tests(trainer)
                 trainer.train()
                 train = {"epochs": trainer.max_epoch if getattr(trainer, "learns", True) else 0}
             together = marked(model_dir or cfg.RESUME or folder)
@@ -114,6 +116,8 @@ def run_together(cfgs: Sequence[CfgNode]) -> None:
             with redirect_stdout(outputs[-1]), all_named(cfg):
                 built.append(build(cfg))
                 log.info("trained together: seeds %s", " ".join(str(one.SEED) for one in cfgs))
+        with all_named(cfgs[0]):
+            require_readable_tests(built[0][0])
         started = time.perf_counter()
         with all_named(cfgs[0]):
             SeedBatch([trainer for trainer, _ in built], outputs).train()

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from tests.faults.fault import FIFO, FOLDER, Fault, lent, link, sealed
-from tests.faults.table_predict import png
-from tests.faults.table_train import NESTED, OUT
+from tests.faults.table_predict import bomb, png
+from tests.faults.table_train import NESTED
 
 SPLIT, TABLE, PLACE, NAME, PROMPTS, CLASSES, NUMBER = (
     "a split file", "a table of images", "a place to write", "an unknown name", "a prompts file", "classes", "a setting's value")  # fmt: skip
@@ -65,6 +65,19 @@ SPLITS = [
     split("is a link to itself", link("split_BTMRI.json"), "BTMRI"),
     split("NUL in a path", rows(test=[["dark/\0.png", 0, "dark"]]), "test[0]", "-m datasets.check btmri --root ."),
     split("a row nested 100,000 deep", '{"train": [' + NESTED, "split_BTMRI.json", "-m datasets.check btmri --root ."),
+]  # fmt: skip
+
+UNSEEN = {
+    "BTMRI/BTMRI": lent("images"),
+    "BTMRI/split_BTMRI.json": rows(test=[["dark/1.png", 0, "dark"], ["bad.png", 1, "grey"]]),
+}
+UNREADABLE = [
+    Fault("an image to train or test on", f"{what}, of the test part, told before training", f"train.py {{published}} {more}", "bad.png",
+          given=UNSEEN | {"BTMRI/BTMRI/bad.png": content},
+          leaves=(*LOST, *("out", "out/few_shot*")))
+    for what, content in (("empty", b""), ("cut short", png(64)[:-40]), ("a FIFO", FIFO), ("nobody may read it", sealed(png())),
+                          ("over the pixel limit", bomb(60_000)))
+    for more in ("OPTIM.MAX_EPOCH 9999", "OPTIM.MAX_EPOCH 9999 FEATURES.MODE direct")
 ]  # fmt: skip
 
 BASE2NEW = "train.py {base} --dataset-config-file own.yaml {method} --task base2new --shots 2 --output-root out {quick}"
@@ -168,7 +181,7 @@ CHECK = "-m datasets.prompts.check p.json --dataset {world}/mine.yaml"
 
 def prompts(what: str, content: Any, line: str, command: str = CHECK) -> Fault:
     """A prompts file of such a content."""
-    return Fault(PROMPTS, what, command, f"fault: {line}" if command == CHECK else line, 1 if command == CHECK else 2, given={"p.json": content})
+    return Fault(PROMPTS, what, command, line, 1 if command == CHECK else 2, given={"p.json": content})
 
 
 PROMPT_ROWS = [
@@ -188,4 +201,4 @@ PROMPT_ROWS = [
             "train.py --root {world} --trainer BiomedCoOp --backbone PhantomCLIP {own} {task} --output-root out DATASET.PROMPTS p.json"),
 ]  # fmt: skip
 
-FAULTS = [*SPLITS, *CLASS_ROWS, *TABLES, *NEW, *PROMPT_ROWS]
+FAULTS = [*SPLITS, *UNREADABLE, *CLASS_ROWS, *TABLES, *NEW, *PROMPT_ROWS]

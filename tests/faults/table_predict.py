@@ -111,7 +111,7 @@ PLACES = [
            "predict maps export explain embedding"),
     *place("-o is a FIFO", "there", "there", FIFO, "predict maps export explain embedding"),
     *place("-o in /proc", "/proc/x.csv", "/proc", None, "predict maps export explain embedding"),
-    *place("-o is a device", "/dev/full", "/dev/full", None, "predict export"),
+    *place("-o is a device", "there", "there", link("/dev/full"), "predict export"),
     *place("-o has a name too long", "y" * 300 + ".csv", "File name too long", None, "predict maps export"),
     *place("-o of an unknown form", "there.docx", "docx", None, "embedding"),
 ]  # fmt: skip

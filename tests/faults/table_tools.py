@@ -50,13 +50,11 @@ DOWNLOADS = [
 DOCTOR = [
     Fault(NAME, "doctor: no such dataset", "-m doctor btmrii", "btmrii"),
     Fault(NAME, "doctor: no such backbone", "-m doctor --backbone Clipp", "Clipp"),
-    Fault(NAME, "doctor: no such dataset's file", "-m doctor nowhere.yaml", "nowhere.yaml"),
+    Fault(NAME, "doctor: no such dataset's file", "-m doctor nowhere.yaml", "no config file nowhere.yaml", 1),
     Fault("a config file", "doctor: a dataset's file of garbage", "-m doctor own.yaml", "own.yaml", 1, given={"own.yaml": "DATASET: ["}),
     Fault("a config file", "doctor: a dataset's file nested 100,000 deep", "-m doctor own.yaml", "own.yaml", 1, given={"own.yaml": NESTED}),
     Fault(PLACE, "doctor: an output that is a file", "-m doctor {world}/mine.yaml --backbone PhantomCLIP --output out", "FAIL", 1,
           given={"out": "mine"}),
-    Fault(PLACE, "doctor: an output nobody may write to", "-m doctor {world}/mine.yaml --backbone PhantomCLIP --output out", "FAIL", 1,
-          given={"out": sealed(FOLDER, 0o555)}),
 ]  # fmt: skip
 
 PROMPTS = [
@@ -74,22 +72,16 @@ SHELLS = [
     Fault(SHELL, "shots in words", "$ bash {repo}/scripts/coop/few_shot.sh btmri many", 'many" is not a number'),
     Fault(SHELL, "a dataset's file that is a folder", "$ bash {repo}/scripts/coop/few_shot.sh own.yaml", "unknown dataset", given={"own.yaml": FOLDER}),
     Fault(SHELL, "images that are not there", "$ DATA=nowhere BACKBONE=PhantomCLIP OUTPUT=out bash {repo}/scripts/coop/base2new.sh busi 1", "no BUSI images"),
-    Fault(SHELL, "a method without new classes", "$ DATA={world} BACKBONE=PhantomCLIP OUTPUT=out bash {repo}/scripts/linear_probe/base2new.sh "
-          "{world}/mine.yaml 1", "none for new ones"),
     Fault(SHELL, "an override without value", "$ BACKBONE=PhantomCLIP OUTPUT=out bash {repo}/scripts/coop/few_shot.sh {world}/mine.yaml 2 1 -- OPTIM.LR",
           "has no value"),
     Fault("an image", "is a FIFO, in a process of its own", f"$ {PYTHON} {{repo}}/predict.py {{run}} a.png", "not a regular file", 3, given={"a.png": FIFO}),
     Fault("a file's name", "no UTF-8, in a process of its own under LANG=C",
           f"$ LANG=C LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {PYTHON} {{repo}}/predict.py {{run}} many", "caf", 0, given={"many/caf\udce9.png": png()}),
-    Fault("a file's name", "no UTF-8 and not there", f"$ LANG=C {PYTHON} {{repo}}/predict.py {{run}} $'caf\\xe9.png'", "no such file or folder: caf"),
-    Fault("a reader that goes", "head takes one line", f"$ {PYTHON} {{repo}}/parse_results.py {{world}}/out | head -1", "few", 0),
+    Fault("a reader that goes", "head takes one line", f"$ {PYTHON} {{repo}}/parse_results.py {{world}}/out | head -1", "", 0),
     Fault("interruption", "Ctrl-C while training",
-          f"$ timeout --preserve-status -s INT 12 {PYTHON} {{repo}}/train.py {{train}} OPTIM.MAX_EPOCH 99999; status=$?; rm -rf out; exit $status",
+          f"$ timeout --preserve-status -s INT 6 {PYTHON} {{repo}}/train.py {{train}} OPTIM.MAX_EPOCH 99999; status=$?; rm -rf out; exit $status",
           "interrupted: what was finished is kept", 130),
     Fault("a place to write", "standard output that is full", f"$ {PYTHON} {{repo}}/parse_results.py {{world}}/out > /dev/full", "No space left on device"),
-    Fault("a place to write", "-o /dev/stdout", f"$ {PYTHON} {{repo}}/predict.py {{run}} {{world}}/images -o /dev/stdout | cat", "", 0),
 ]  # fmt: skip
-SHELLS[-1] = Fault("a place to write", "-o /dev/stdout, a pipe", f"$ set -o pipefail; {PYTHON} {{repo}}/predict.py {{run}} {{world}}/images -o /dev/stdout | cat",
-                   "not a regular file")  # fmt: skip
 
 FAULTS = [*STORES, *DOWNLOADS, *DOCTOR, *PROMPTS, *SHELLS]
