@@ -62,6 +62,11 @@ class StoredLoader:
     def __len__(self) -> int:
         return len(self._loader)
 
+    def fill(self) -> None:
+        """Encode now what the store has not seen, so that a bad image is told now; no label is read."""
+        views = [(0, number) for number in range(len(self.dataset))]
+        self._encoder._rows(self.dataset, views, "evaluation images")
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         found = self._encoder(self.dataset, name="evaluation images")[0]
         for rows in self._loader.batch_sampler:

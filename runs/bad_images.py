@@ -42,7 +42,7 @@ def require_readable_tests(trainer: Any) -> None:
     if cfg.TEST.NO_TEST or loader is None:
         return
     if isinstance(loader, StoredLoader):
-        next(iter(loader), None)
+        loader.fill()
         return
     for one in unreadable([item.impath for item in loader.dataset.data_source], PixelSettings.from_cfg(cfg)):
         raise BadImageError(str(one))
