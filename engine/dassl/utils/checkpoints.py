@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import struct
 import tarfile
 import warnings
@@ -30,6 +31,7 @@ DAMAGE = (
     *(MemoryError, pickle.UnpicklingError, struct.error),
 )
 
+ENOUGH = 1 << 20  # free bytes: where there are fewer, a writing that failed is a full disk's
 LEGACY_NUMBER = b"\x8a\nl\xfc\x9cF\xf9"  # the pickled number that torch.save's older format begins with
 STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer: git lfs pull gets the file itself"),
@@ -96,7 +98,7 @@ def _save(state: dict[str, Any], path: str) -> None:
         try:
             torch.save(plain(state), temporary)
         except RuntimeError as error:  # PyTorch's writer does not pass on what the system said
-            if "unexpected pos" not in str(error) and "PytorchStreamWriter" not in str(error):
+            if shutil.disk_usage(os.path.dirname(path) or ".").free > ENOUGH:
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
 
