@@ -1,11 +1,8 @@
 """Logging, files, checkpoints, meters, registries."""
 
 from dassl.utils.checkpoints import (
-    last_checkpoint,
     load_checkpoint,
     load_pretrained_weights,
-    restore,
-    resume_from_checkpoint,
     rng_state,
     save_checkpoint,
     set_rng_state,
@@ -25,6 +22,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, kind_of, reading
 from dassl.utils.places import read_text, regular, require_writable
 from dassl.utils.registry import Registry, build_from
+from dassl.utils.resuming import last_checkpoint, last_good, restore, resume_from_checkpoint
 from dassl.utils.tools import (
     atomic,
     check_availability,
@@ -81,6 +79,7 @@ __all__ = [
     "init_network_weights",
     "kind_of",
     "last_checkpoint",
+    "last_good",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",
