@@ -85,6 +85,7 @@ def merge_file(cfg: CfgNode, path: str, sections: Sequence[str] = ()) -> None:
     valid = list(flat_keys(cfg))
     for key in flat_keys(loaded):
         require_key(key, valid, where=f"{path}: ")
+        _require_value(cfg, key, _value(loaded, key), f"{path}: ")
     try:
         cfg.merge_from_other_cfg(loaded)
     except (KeyError, ValueError, AssertionError) as error:
@@ -145,10 +146,23 @@ def merge_pairs(cfg: CfgNode, opts: Sequence[Any]) -> None:
     for key in opts[::2]:
         require_key(key, valid)
     for key, value in zip(opts[::2], opts[1::2], strict=True):
+        _require_value(cfg, key, None if value == "None" else value)
         try:
             cfg.merge_from_list([key, value])
         except (ValueError, KeyError, AssertionError, RecursionError, MemoryError) as error:
             raise UserError(f"{key} {str(value)[:80]}: {' '.join(str(error.args[0]).split())}") from error
+
+
+def _value(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _require_value(cfg: CfgNode, key: str, value: Any, where: str = "") -> None:
+    """Refuse nothing (``~``, None) where the config has something, which yacs takes."""
+    if value is None and _value(cfg, key) is not None:
+        raise UserError(f"{where}{key} has no value")
 
 
 def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -18,10 +18,28 @@ from tests.faults.running import End, complaints, tried
 from tests.faults.table import FAULTS, markdown
 from tests.faults.world import build
 
-AT_LEAST = {"train.py": 100, "predict.py": 40, "export.py": 5, "explain": 15, "parse_results.py": 40, "datasets.new": 8,
-            "datasets.check": 8, "datasets.download": 5, "datasets.phantom": 3, "datasets.prompts.check": 5,
-            "datasets.prompts.convert": 5, "datasets.prompts.generate": 2, "backbones.download": 5, "features": 8, "doctor": 4,
-            "analysis.report": 10, "analysis.figures": 5, "analysis.metrics": 10, "analysis.check": 15, "explain.prompts": 3}  # fmt: skip
+AT_LEAST = {
+    "train.py": 100,
+    "predict.py": 40,
+    "export.py": 5,
+    "explain": 15,
+    "parse_results.py": 40,
+    "datasets.new": 8,
+    "datasets.check": 8,
+    "datasets.download": 5,
+    "datasets.phantom": 3,
+    "datasets.prompts.check": 5,
+    "datasets.prompts.convert": 5,
+    "datasets.prompts.generate": 2,
+    "backbones.download": 5,
+    "features": 8,
+    "doctor": 4,
+    "analysis.report": 10,
+    "analysis.figures": 5,
+    "analysis.metrics": 10,
+    "analysis.check": 15,
+    "explain.prompts": 3,
+}
 
 
 @pytest.fixture(scope="module")

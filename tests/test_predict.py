@@ -204,7 +204,8 @@ def test_the_best_checkpoint_is_loaded_where_the_run_tested_it(tmp_path) -> None
 
 
 MISTAKES = [
-    (["/nowhere", "x.png"], "no such file or folder: x.png"),
+    (["/nowhere", "x.png"], "not the folder of a run"),
+    (["{run}", "x.png"], "no such file or folder: x.png"),
     (["{run}", "{empty}"], "no images in"),
     (["{empty}", "{image}"], "not the folder of a run"),
     (["{above}", "{image}"], "there is a run in"),
