@@ -6,6 +6,7 @@ Whatever comes, ``main`` returns a status that is documented, or argparse ends w
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -53,7 +54,7 @@ def sound(end: End) -> None:
 
 KEYS = sorted(flat_keys(default_config()))
 ODD = [
-    *"nan inf -inf 1e999 -1 0 1 2 0.5 -0.0 True None '' [] [1] () (0,) {} x é 1_0 0x10 1j b'x' ... / .. ~ [None] [[]] %s {}{}".split(),
+    *"nan inf -inf 1e999 -1 0 1 2 0.5 -0.0 True None '' [] [1] () (0,) {} x é 1_0 0x10 1j b'x' ... [None] [[]] %s {}{}".split(),
     *(
         "\ud800",
         "\x1b",
@@ -80,7 +81,8 @@ KEY = st.one_of(
 VALUE = st.one_of(st.sampled_from(ODD), st.integers(-3, 10**6).map(str), st.floats().map(str), st.text(max_size=12))
 PAIRS = st.lists(st.tuples(KEY, VALUE), min_size=1, max_size=3)
 OPTIONS = (
-    "--root --output-dir --task --shots --seeds --seed --trainer --backbone --config-file --map --dataset-config-file --eval-only "
+    "--root --output-dir --task --shots --seeds --seed --trainer --backbone --config-file --map --dataset-config-file "
+    "--eval-only "
     "--model-dir --load-epoch --no-train --list-methods --top-k --batch-size --format --epoch --classnames --device --metric "
     "--paired --ablation --datasets --json --max-gb ls verify prune --show --bands --hm few_shot base2new"
 ).split()
@@ -144,7 +146,7 @@ def changed_tree(text: str, stream: random.Random) -> str:
             node = node[key]
         kind = stream.random()
         if kind < 0.7:
-            node[last] = stream.choice(NODES)
+            node[last] = copy.deepcopy(stream.choice(NODES))
         elif kind < 0.85:
             del node[last]
         elif isinstance(node, list):
