@@ -113,6 +113,8 @@ def merge_pairs(cfg: CfgNode, opts: Sequence[Any]) -> None:
         raise UserError(f'overrides are KEY VALUE pairs, but "{opts[-1]}" has no value')
     valid = list(flat_keys(cfg))
     for key in opts[::2]:
+        if str(key).startswith("-"):
+            raise UserError(f"{key} stands behind KEY VALUE pairs: options come first")
         require_key(key, valid)
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         try:
