@@ -14,6 +14,14 @@ from dassl.config import get_cfg_default
 from dassl.utils import UserError, nearest
 
 DATA_SECTIONS = ("DATASET", "INPUT")
+# how a value of each type is written on a command line
+FORMS: dict[type, str] = {
+    list: "a list, as \"['a', 'b']\"",
+    tuple: "numbers with commas, as 1,2",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+}
 KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")
 
 
@@ -120,7 +128,15 @@ def merge_pairs(cfg: CfgNode, opts: Sequence[Any]) -> None:
         try:
             cfg.merge_from_list([key, value])
         except (ValueError, KeyError) as error:
-            raise UserError(f"{key} {value}: {' '.join(str(error.args[0]).split())}") from error
+            said = " ".join(str(error.args[0]).split())
+            form = FORMS.get(type(_value(cfg, key)), "") if said.startswith("Type mismatch") else ""
+            raise UserError(f"{key} {value}: {f'must be {form}' if form else said}") from error
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    for word in key.split("."):
+        cfg = cfg[word]
+    return cfg
 
 
 def flat_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -44,9 +44,9 @@ def folder_samples(folder: Path, own: CfgNode, left_out: LeftOut) -> tuple[list[
     if own.INCLUDE:
         tops = [top for top in tops if any(path.parts[0] == top for path in deep)]
     if not tops:
-        csvs = sorted(path.name for path in folder.glob("*.csv"))
-        hint = f"; is {csvs[0]} a table of the images? DATASET.CSV {csvs[0]}" if csvs else ""
-        raise UserError(f"{folder} holds no class folders{hint}" + (f" ({len(loose)} images lie in it)" if loose else ""))
+        raise UserError(
+            f"{folder} holds no class folders{_table_hint(folder)}" + (f" ({len(loose)} images lie in it)" if loose else "")
+        )
     if loose:
         notes.append(f"{len(loose)} images beside the folders are left out, first {loose[0]}")
     parts = parts_of(tops, deep, own, folder)
@@ -61,6 +61,12 @@ def folder_samples(folder: Path, own: CfgNode, left_out: LeftOut) -> tuple[list[
     return _with_parts(parts, deep, own, folder, notes), notes
 
 
+def _table_hint(folder: Path) -> str:
+    """Words on a table that lies in the folder; empty where there is none."""
+    csvs = sorted(path.name for path in folder.glob("*.csv"))
+    return f"; is {csvs[0]} a table of the images? DATASET.CSV {csvs[0]}" if csvs else ""
+
+
 def _with_parts(
     parts: Mapping[str, str], deep: Sequence[PurePosixPath], own: CfgNode, folder: Path, notes: list[str]
 ) -> list[Sample]:
@@ -71,7 +77,7 @@ def _with_parts(
             if len(path.parts) == 2:
                 raise UserError(
                     f"{folder / top} holds images outside class folders, first {path.name}: sort them into class folders, "
-                    f'or leave them out, DATASET.EXCLUDE ["{top}"]'
+                    f'or leave them out, DATASET.EXCLUDE ["{top}"]{_table_hint(folder)}'
                 )
             spelt.setdefault(plain(path.parts[1]), path.parts[1])
             samples.append(Sample(str(path), spelt[plain(path.parts[1])], part))

@@ -32,6 +32,7 @@ COLUMNS = {
         "img",
         "image_id",
         "image_index",
+        "id_code",
         "id",
     ),  # fmt: skip
     "LABEL": ("label", "target", "y"),

@@ -121,6 +121,7 @@ REFUSED = {
     "other": (["mine", "DATASET.FOLDER", "there"], "DATASET.FOLDER is not for this command"),
     "input": (["mine", "INPUT.EXIF", "True"], "INPUT.EXIF is not for this command"),
     "one": (["mine", "DATASET.INCLUDE", '["bright"]'], 'has one class, "bright"'),
+    "list": (["mine", "DATASET.INCLUDE", "bright"], "DATASET.INCLUDE bright: must be a list, as \"['a', 'b']\""),
     "value": (["mine", "DATASET.MODALITY"], "has no value"),
     "written": (["mine", "-o", "file/x.yaml"], "file/x.yaml cannot be written"),
 }

@@ -138,6 +138,13 @@ def test_folders_of_parts_with_another_word(place: Path) -> None:
     assert "folders as split parts: Test_Images = test, training_set = train" in found.notes
 
 
+def test_a_table_beside_folders_of_parts_is_hinted_at(place: Path) -> None:
+    fill(place, train=6, test=6)
+    (place / "images" / "train.csv").write_text("id_code,diagnosis\n" + "".join(f"dark_{n},{n % 2}\n" for n in range(6)))
+    assert "is train.csv a table of the images? DATASET.CSV train.csv" in refused(place / "mine.yaml")
+    assert dataset(place / "mine.yaml", CSV="train.csv").all_classnames == ["0", "1"]
+
+
 def test_a_class_called_mask_is_one_where_it_is_named(place: Path) -> None:
     fill(place, mask=4, bare=4)
     assert "DATASET.CLASSNAMES" in refused(place / "mine.yaml")
