@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from entry import program
 from runs.own_dassl import require_own_dassl
 
 require_own_dassl()
@@ -198,25 +199,22 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
     from runs.inference import load_run
 
-    try:
-        # on the CPU, where onnxruntime is compared with it
-        trainer = load_run(
-            args.run,
-            epoch=args.epoch,
-            backbone_path=args.backbone_path,
-            device="cpu",
-            classnames=args.classnames,
-            full_precision=True,
-        )
-        difference = export(trainer, args.run, args.output)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    # on the CPU, where onnxruntime is compared with it
+    trainer = load_run(
+        args.run,
+        epoch=args.epoch,
+        backbone_path=args.backbone_path,
+        device="cpu",
+        classnames=args.classnames,
+        full_precision=True,
+    )
+    difference = export(trainer, args.run, args.output)
     print(f"{args.output / MODEL} and {FACTS}; onnxruntime departs from PyTorch by at most {difference:.1e}")
     return 0
 

@@ -21,6 +21,7 @@ from analysis.metrics import METRICS
 from analysis.overview import Contents, classic, show
 from analysis.render import STYLES
 from analysis.tables import HM_NAMES
+from entry import program
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,6 +43,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 nothing to show."""
     args = arguments(argv)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from entry import program
 from runs.arguments import add_run_arguments
 from runs.own_dassl import require_own_dassl
 
@@ -150,17 +151,12 @@ def _explainer(trainer: object, args: argparse.Namespace):
     return OverlayWriter(trainer, args.explain, args.map)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error), 3 done with files skipped."""
     args = parse_arguments(argv)
     require_own_dassl()
-    from dassl.utils import UserError
-
-    try:
-        return predict(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return predict(args)
 
 
 if __name__ == "__main__":

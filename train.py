@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entry import program
 from runs.own_dassl import require_own_dassl
 from runs.tasks import TASKS
 
@@ -47,6 +48,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--eval-only", action="store_true", help="test a trained run")
     parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
+    parser.add_argument("--restart", action="store_true", help="an unfinished run begins anew, not from its last checkpoint")
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     lists = [*sorted(TASKS), "seeds-together"]
     parser.add_argument("--list-methods", choices=lists, help="print the methods that fit (and why others cannot), end")
@@ -90,28 +92,25 @@ def start(args: argparse.Namespace) -> None:
         raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
     if (args.shots or args.seeds or args.seeds_together) and not args.task:
         raise UserError("--shots, --seeds and --seeds-together need --task (a run takes --seed and DATASET.NUM_SHOTS)")
+    if args.restart and (args.eval_only or args.resume):
+        raise UserError("--restart begins a training anew: neither --eval-only nor --resume go with it")
     if args.eval_only and not (args.model_dir or args.task):
         raise UserError("--eval-only needs --model-dir, the folder of the trained run")
     cfg, testing = setup_cfg(args), {"eval_only": args.eval_only, "model_dir": args.model_dir, "load_epoch": args.load_epoch}
     if args.task:
         key = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
         several = {"shots": args.shots or (), "seeds": args.seeds or (), "together": args.seeds_together}
-        protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing)
+        protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing, restart=args.restart)
     else:
-        run.run(cfg, no_train=args.no_train, **testing)
+        run.run(cfg, no_train=args.no_train, **testing, restart=args.restart)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error)."""
     args = parse_arguments(argv)
     require_own_dassl()
-    from dassl.utils import UserError
-
-    try:
-        start(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start(args)
     return 0
 
 

@@ -26,6 +26,7 @@ from analysis.published import BACKBONE, at_16_shots, caveats, published, publis
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of
+from entry import program
 
 TOLERANCE, FLOOR = 2.0, 0.5
 IN_PERCENT = [name for name, metric in METRICS.items() if metric.unit]
@@ -163,6 +164,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 all inside, 1 a cell is outside, 2 nothing to compare or a file that is no band file."""
     args = parse(argv)
@@ -175,14 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.record:
         return _write(record(runs, args.metric, args.tolerance, args.floor), args.record)
     lines: list[str] = []
-    try:
-        if args.bands:
-            checks, lines = against_recorded(runs, read_bands(args.bands), args.bands.name)
-        else:
-            checks = against_published(runs, args.tolerance)
-    except DamagedRun as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.bands:
+        checks, lines = against_recorded(runs, read_bands(args.bands), args.bands.name)
+    else:
+        checks = against_published(runs, args.tolerance)
     for line in lines:
         print(line)
     show(checks, args.all)
@@ -195,11 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(bands: dict[str, Any], path: Path) -> int:
-    try:
-        write_whole(path, json.dumps(bands, indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
-        print(f"error: {path} cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
+    write_whole(path, json.dumps(bands, indent=1, ensure_ascii=False) + "\n")
     print(f"{len(bands['cells'])} cells recorded in {path}")
     return 0
 

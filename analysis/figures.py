@@ -20,6 +20,7 @@ from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
 from analysis.plots_scores import Cast, bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
 from analysis.results import Run, read_runs
 from analysis.summaries import Scope, split_of
+from entry import program
 
 KINDS = ("few_shot", "base_new", "bars", "radar", "confusion", "reliability", "training")
 PER_SETTING = {"confusion": confusion_plot, "reliability": reliability_plot, "training": training_plot}
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--highlight", default=HIGHLIGHT, metavar="METHOD", help=f"drawn thicker ({HIGHLIGHT})")
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 nothing to draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

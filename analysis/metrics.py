@@ -29,6 +29,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from entry import program
+
 ECE_BINS = 15
 
 
@@ -210,23 +212,18 @@ def show(folder: Path) -> bool:
     return not differing
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 equal to the results files, 1 not equal, 2 a file is missing or damaged."""
     parser = argparse.ArgumentParser(description="A run's metrics, again from its stored predictions.")
     parser.add_argument("folders", type=Path, nargs="+", metavar="RUN_FOLDER")
     parser.add_argument("--json", action="store_true", help="print what results.json would hold")
     args = parser.parse_args(argv)
-    from analysis.results import DamagedRun
-
-    try:
-        if args.json:
-            for folder in args.folders:
-                print(json.dumps(recomputed(folder)[1], indent=2, ensure_ascii=False))
-            return 0
-        return int(not all([show(folder) for folder in args.folders]))
-    except DamagedRun as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.json:
+        for folder in args.folders:
+            print(json.dumps(recomputed(folder)[1], indent=2, ensure_ascii=False))
+        return 0
+    return int(not all([show(folder) for folder in args.folders]))
 
 
 if __name__ == "__main__":

@@ -138,11 +138,7 @@ def show(directory: Path, choice: Choice, contents: Contents, style: str) -> int
     if not asked:
         print(f"error: no finished run below {directory} fits these arguments", file=sys.stderr)
         return 2
-    try:
-        tables, gaps = built(asked, choice, contents)
-    except AmbiguousMethod as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    tables, gaps = built(asked, choice, contents)
     print(("" if style == "csv" else "\n") + render_tables(tables, style))
     for what in gaps:
         print(f"missing: {what}", file=out)

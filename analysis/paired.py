@@ -19,6 +19,8 @@ SMALLEST_P = 0.05
 class AmbiguousMethod(ValueError):
     """A name that fits no series of runs, or several; the message lists them."""
 
+    told = True  # to the user, in a line (entry.py)
+
 
 def series_named(runs: Sequence[Run], name: str) -> list[Run]:
     """The runs of ``METHOD`` or ``METHOD/VARIANT``, of one backbone and setting.

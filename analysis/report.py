@@ -24,7 +24,7 @@ from analysis.figures import add_arguments, plots
 from analysis.files import write_whole
 from analysis.metrics import METRICS
 from analysis.overview import Contents, built
-from analysis.paired import AmbiguousMethod, paired_tables
+from analysis.paired import paired_tables
 from analysis.render import Table
 from analysis.report_coverage import BROKEN, DONE, MISSING, coverage
 from analysis.report_html import coverage_html, defects_html, figure_html, options_html, runs_html, table_html
@@ -32,6 +32,7 @@ from analysis.report_runs import details
 from analysis.results import Defect, Run, read_runs
 from analysis.summaries import Scope, by_series
 from analysis.tables import ablation_tables
+from entry import program
 
 PAGE = Path(__file__).parent / "page"
 DEFAULT_METRICS = ("accuracy", "macro_f1", "macro_auroc", "ece")
@@ -129,6 +130,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 no runs or arguments that fit none."""
     args = parse(argv)
@@ -138,16 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not asked and not concerned:
         print(f"error: no run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
-    try:
-        text = page(args.directory, asked, concerned, args)
-    except AmbiguousMethod as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        write_whole(args.output, text)
-    except OSError as error:
-        print(f"error: {args.output} cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
+    write_whole(args.output, page(args.directory, asked, concerned, args))
     print(
         f"{args.output}: {len(asked)} runs, {len(concerned)} unfinished or damaged, {args.output.stat().st_size / 1e6:.1f} MB"
     )

@@ -25,6 +25,8 @@ LAYOUT = re.compile(rf"({'|'.join(LAYOUT_SPLITS)})/([^/]+)/shots_(-?\d+)/([^/]+)
 class DamagedRun(ValueError):
     """A run's file is missing, cut short, or not what it should be; the message names it."""
 
+    told = True  # to the user, in a line (entry.py)
+
 
 @dataclass(frozen=True)
 class Run:

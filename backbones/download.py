@@ -28,6 +28,7 @@ from backbones.pubmedclip import HUB as PUBMED_HUB
 from dassl.utils import UserError, write_json
 from dassl.utils.fetching import ATTEMPTS, alone, fetch
 from dassl.utils.sources import TIMEOUT, AbsentError, Remote, SourceError, hub_file, need_space, reachable, reason
+from entry import program
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
@@ -250,6 +251,7 @@ def _first(source: Source, names: tuple[str, ...], place: Place, needed: bool) -
     return False
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all there, 2 not."""
     parser = argparse.ArgumentParser(

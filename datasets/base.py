@@ -56,6 +56,7 @@ class BiomedDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         own = cfg.DATASET
+        splits.check_shots(own.NUM_SHOTS)
         folder, split = self._open(cfg)
         images = self.image_folder
         self.split_hash = splits.split_hash(split)

@@ -28,6 +28,7 @@ from dassl.utils.unpacking import DamagedError
 from datasets import by_key, of_name
 from datasets.archives import install, report
 from datasets.base import ARCHIVES, REHEARSAL, BiomedDataset
+from entry import program
 
 DRIVE = "https://drive.google.com"
 ZIP = b"PK"
@@ -229,6 +230,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all there, 2 some are not (each named in a line of its own)."""
     failed = []

@@ -137,11 +137,11 @@ def _drawn(
 
 
 def _sizes(count: int, wanted: Sequence[str]) -> list[int]:
-    """How many of ``count`` images each part gets: the first and the last at least one, the last one the rest."""
+    """How many of ``count`` images each part gets: at least one, the last part the rest."""
     whole = sum(SHARES[part] for part in wanted)
     sizes: list[int] = []
-    for part in wanted[:-1]:
-        sizes.append(min(max(1, round(count * SHARES[part] / whole)), count - sum(sizes) - 1))
+    for left, part in zip(range(len(wanted) - 1, 0, -1), wanted, strict=False):
+        sizes.append(min(max(1, round(count * SHARES[part] / whole)), count - sum(sizes) - left))
     return [*sizes, count - sum(sizes)]
 
 

@@ -31,6 +31,7 @@ from datasets.made_splits import Sample
 from datasets.names import spelled
 from datasets.never_data import data_folders
 from datasets.splits import PARTS, Split
+from entry import program
 
 SAMPLE = 200  # images that are read, evenly over all, for sizes and depths
 
@@ -176,6 +177,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"next: python -m datasets.check {path}")
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 written, 2 a user's mistake (told in one line on standard error)."""
     words, pairs = before_pairs(sys.argv[1:] if argv is None else argv)
@@ -186,11 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="YAML", help="by default FOLDER's name, in the working folder")
     args = parser.parse_args(words)
     args.opts = pairs
-    try:
-        run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(args)
     return 0
 
 

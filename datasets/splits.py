@@ -19,6 +19,7 @@ from datasets.never_data import DRAWS
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
+MOST_SHOTS = 100_000
 
 Row = tuple[str, int, str]  # path below the image folder, label, class name
 Split = dict[str, list[Row]]
@@ -157,6 +158,7 @@ def shortages(split: Split, num_shots: int, trained: bool) -> list[str]:
     names = dict(sorted({(label, name) for part in PARTS for _, label, name in split[part]}))
     counts = {part: Counter(label for _, label, _ in split[part]) for part in PARTS}
     said = [f'one class ("{names[0]}"): any method classifies all of its images right'] if len(names) == 1 else []
+    said += repeated(split) if trained else []
     for part, word in (("train", "training"), ("test", "test"))[not trained :]:
         absent = [name for label, name in names.items() if not counts[part][label]]
         said += [f"no {word} images of {', '.join(absent)}"] if absent else []
@@ -165,6 +167,35 @@ def shortages(split: Split, num_shots: int, trained: bool) -> list[str]:
         shown = ", ".join(f"{name} {count}" for name, count in few.items())
         said.append(f"fewer training images than {num_shots} shots, all of them taken: {shown}")
     return said
+
+
+def repeated(split: Split) -> list[str]:
+    """Images that stand in a split more than once: in two parts, under two labels, twice. Contents: ``datasets.check``."""
+    parts: dict[str, list[str]] = {}
+    labels: dict[str, set[int]] = {}
+    for part in PARTS:
+        for path, label, _ in split[part]:
+            parts.setdefault(path, []).append(part)
+            labels.setdefault(path, set()).add(label)
+    both = [path for path, found in parts.items() if "test" in found and len(set(found)) > 1]
+    two = [path for path, found in labels.items() if len(found) > 1]
+    twice = [path for path, found in parts.items() if len(found) > len(set(found))]
+    said = []
+    for paths, what in ((both, "test images are training or validation images too"), (two, "images have two labels"),
+                        (twice, "images stand twice in a part")):  # fmt: skip
+        said += [f"{len(paths)} {what}, first {paths[0]}"] if paths else []
+    return said
+
+
+def check_shots(num_shots: int) -> None:
+    """
+    Raises:
+        UserError: a number of images per class that nobody can mean.
+    """
+    if num_shots == 0 or num_shots < -1 or num_shots > MOST_SHOTS:
+        raise UserError(
+            f"DATASET.NUM_SHOTS is {num_shots}, must be 1 to {MOST_SHOTS} images per class, or -1 for all training images"
+        )
 
 
 def files_hash(images: Path, split: Split) -> str:

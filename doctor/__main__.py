@@ -18,6 +18,7 @@ from pathlib import Path
 
 from doctor import inputs, machine
 from doctor.findings import FAIL, OK, SETUP, WARN, Asked, Finding
+from entry import program
 
 CHECKS = (
     machine.python,
@@ -54,23 +55,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 without FAIL, 1 with, 2 a mistake in the call."""
     args = arguments(argv)
     asked, states = Asked(args.datasets, args.backbone, args.backbone_path, args.root, args.output), []
-    try:
-        with suppress(ImportError):  # told below
-            inputs.check_names(asked)
-        for finding in examine(asked):
-            states.append(finding.state)
-            print(f"{finding.state:<5} {finding.what:<12} {finding.said}", flush=True)
-            if finding.mend:
-                print(f"{'':<18} -> {finding.mend}", flush=True)
-    except Exception as error:
-        if type(error).__name__ != "UserError":  # of a package that may not be installed
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with suppress(ImportError):  # told below
+        inputs.check_names(asked)
+    for finding in examine(asked):
+        states.append(finding.state)
+        print(f"{finding.state:<5} {finding.what:<12} {finding.said}", flush=True)
+        if finding.mend:
+            print(f"{'':<18} -> {finding.mend}", flush=True)
     counts = ", ".join(f"{states.count(state)} {state}" for state in (OK, WARN, FAIL))
     print(f"\n{counts}")
     return int(FAIL in states)

@@ -28,6 +28,7 @@ from backbones.attention import require_patches
 from dassl.utils import UserError, atomic, nearest
 from datasets import by_key
 from datasets.base import REHEARSAL, REHEARSAL_NOTE
+from entry import program
 from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_images, write_pictures, zero_vector_effect
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
@@ -249,16 +250,13 @@ def _write_csv(path: Path | None, kind: type, rows: Sequence[Shift] | Sequence[E
         csv.writer(file, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (one line on standard error), 3 done with files skipped."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     args = parse_arguments(argv)
-    try:
-        modes = [args.table, args.interpret, bool(args.embedding)]
-        if sum(modes) > 1:
-            raise UserError("--table, --interpret and --embedding exclude each other")
-        action = effect_table if args.table else print_words if args.interpret else embed if args.embedding else explain_images
-        return action(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    modes = [args.table, args.interpret, bool(args.embedding)]
+    if sum(modes) > 1:
+        raise UserError("--table, --interpret and --embedding exclude each other")
+    action = effect_table if args.table else print_words if args.interpret else embed if args.embedding else explain_images
+    return action(args)

@@ -20,7 +20,7 @@ from analysis.separability import class_cosines, heat_map, separability_table
 from backbones import VisionLanguageBackbone, build_backbone
 from datasets.prompts import rules
 from datasets.prompts.check import Record, add_arguments, check_files
-from datasets.prompts.files import exit_status
+from entry import program
 
 
 def token_faults(record: Record, backbone: VisionLanguageBackbone) -> Iterator[str]:
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 no fault, 1 faults, 2 a user's mistake."""
     parser = argparse.ArgumentParser(
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone-path", default="", help="folder of the backbone's weights (MODEL.BACKBONE.PATH)")
     parser.add_argument("--separability", type=Path, metavar="FOLDER", help="write table and heat maps of cosines there")
     args = parser.parse_args(argv)
-    return exit_status(lambda: run(args))
+    return run(args)
 
 
 if __name__ == "__main__":

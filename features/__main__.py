@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from entry import program
 from features.disk import default_root, prune, spaces, verify
 
 
@@ -29,6 +30,7 @@ def listing(root: Path) -> str:
     return tabulate(rows, ["space", "what", "files", "MiB", "last read"]) + f"\n{root}: {total:.1f} MiB"
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 damaged files found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

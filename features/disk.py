@@ -7,6 +7,7 @@ and never changed afterwards, so a writer that is killed leaves nothing that a r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -64,6 +65,7 @@ class Space:
         self._rows: dict[bytes, tuple[str, int]] = {}
         self._read: dict[str, Tensor] = {}
         self._known: set[str] = set()
+        self._full = False  # whether the disk refused rows, and that was said
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
         """The rows (D,) that are there; what another process added since the last look is seen."""
@@ -89,8 +91,11 @@ class Space:
         packed = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
         name = uuid.uuid4().hex + SUFFIX
         temporary = self.folder / f".{name}.{os.getpid()}"
-        save_file({"keys": packed, "rows": rows}, temporary, metadata={"checksum": checksum(packed, rows)})
-        os.replace(temporary, self.folder / name)
+        try:
+            save_file({"keys": packed, "rows": rows}, temporary, metadata={"checksum": checksum(packed, rows)})
+            os.replace(temporary, self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
         self._known.add(name)
         self._take(name, list(keys), rows)
 
@@ -110,19 +115,40 @@ class Space:
                 absent = {key: start + place for place, key in enumerate(part) if key not in found}
                 if absent:
                     rows = compute(list(absent.values()))
-                    self.put(list(absent), rows)
+                    self._keep(list(absent), rows)
                     found |= dict(zip(absent, rows, strict=True))
         return torch.stack([found[key] for key in keys])
 
+    def _keep(self, keys: Sequence[bytes], rows: Tensor) -> None:
+        """:meth:`put`; where the disk takes no more, say so and go on: the rows are at hand."""
+        try:
+            self.put(keys, rows)
+        except (OSError, SafetensorError) as error:
+            if not self._full:
+                log.warning("%s: features are not kept, later runs encode them again (%s)", self.folder, error)
+            self._full = True
+
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """One process at a time encodes for a space: a second one waits, then finds the rows there."""
+        """One process at a time encodes for a space: a second one waits, then finds the rows there.
+
+        Raises:
+            UserError: the folder cannot be written to. On a full disk there is no lock, and no row is kept.
+        """
+        lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         except OSError as error:
-            raise UserError(f"FEATURES.ROOT: {self.folder.parent} cannot be written to ({error.strerror})") from error
-        with FileLock(self.folder / ".lock"):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{self.folder.parent} cannot be written to ({error.strerror}): name another folder for features, "
+                    f"FEATURES.ROOT or {ENVIRONMENT}, or take FEATURES.MODE direct"
+                ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def _scan(self) -> None:
         for path in sorted(self.folder.glob(f"[!.]*{SUFFIX}")):

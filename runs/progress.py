@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.results import CONFIG, DamagedRun, read_whole_record
-from dassl.utils import last_checkpoint, load_checkpoint, read_json, write_json
+from dassl.utils import last_good, read_json, write_json
 from trainers.checkpoints import LEARNER
 
 MARK = "seeds_together.json"  # beside a run's checkpoints
@@ -22,11 +23,23 @@ def is_complete(folder: str | Path) -> bool:
 
 
 def finished_epochs(folder: str | Path) -> int:
-    """After which epoch the run in ``folder`` goes on; 0 where it starts."""
+    """After which epoch the run in ``folder`` goes on; 0 where it starts.
+
+    Raises:
+        UserError: none of its checkpoints can be read.
+    """
     learned = Path(folder) / LEARNER
     if not (learned / "checkpoint").is_file():
         return 0
-    return int(load_checkpoint(last_checkpoint(str(learned)))["epoch"])
+    return int(last_good(str(learned))[1]["epoch"])
+
+
+def begin_anew(folder: str | Path) -> None:
+    """Remove what an unfinished run has learned so far, so that it starts at its first epoch; a finished one is left alone."""
+    learned = Path(folder) / LEARNER
+    if learned.is_dir() and not is_complete(folder):
+        shutil.rmtree(learned)
+        print(f"begun anew: {folder}")
 
 
 def mark(folder: str | Path, seeds: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -10,7 +11,7 @@ from yacs.config import CfgNode
 from dassl.utils import UserError
 from runs.config import altered
 from runs.identity import check_same_images, check_same_settings, dataset_key, run_folder
-from runs.progress import finished_epochs, is_complete
+from runs.progress import begin_anew, finished_epochs, is_complete
 from runs.run import run, run_together
 from runs.seed_batch import cannot, is_stackable, stackable_methods
 from runs.tasks import TASKS, needs_transfer
@@ -72,6 +73,7 @@ def run_task(
     eval_only: bool = False,
     model_dir: str = "",
     load_epoch: int | None = None,
+    restart: bool = False,
 ) -> list[Path]:
     """All runs of a protocol, in folders that follow from the settings; what is done is skipped.
 
@@ -85,6 +87,7 @@ def run_task(
         eval_only: test the trained runs again, and write their results files anew.
         model_dir: folder of a trained run to test, in place of the protocol's own.
         load_epoch: of the checkpoint to test; the last one by default.
+        restart: unfinished runs begin anew instead of going on from their last checkpoint.
 
     Returns:
         The folders of the runs, those that were done before among them.
@@ -100,6 +103,9 @@ def run_task(
     for k in shots or [cfg.DATASET.NUM_SHOTS]:
         own = [altered(cfg, {"DATASET.NUM_SHOTS": k, "SEED": seed}) for seed in dict.fromkeys(seeds or [cfg.SEED])]
         by_shots.append([stage_configs(one, task, root, key) for one in own])
+    if restart:
+        for stages in chain.from_iterable(by_shots):
+            begin_anew(stages[0].OUTPUT_DIR)
     for of_seeds in by_shots:
         fresh = train_together([stages[0] for stages in of_seeds]) if together else ()
         for stages in of_seeds:

@@ -17,7 +17,7 @@ from dassl.engine import build_trainer
 from dassl.utils import Logger, set_random_seed, setup_logger
 from runs.bad_images import all_named
 from runs.identity import check_same_settings, save_config
-from runs.progress import discard_unbuilt, forget_lost, marked
+from runs.progress import begin_anew, discard_unbuilt, forget_lost, marked
 from runs.records import write_results
 from runs.seed_batch import SeedBatch
 
@@ -70,10 +70,17 @@ def run(
     model_dir: str = "",
     load_epoch: int | None = None,
     no_train: bool = False,
+    restart: bool = False,
 ) -> Any:
-    """One run: build, train (or load), test, write the results file. Returns the trainer."""
+    """One run: build, train (or load), test, write the results file. Returns the trainer.
+
+    Args:
+        restart: an unfinished run begins anew instead of going on from its last checkpoint.
+    """
     folder = Path(cfg.OUTPUT_DIR)
     check_same_settings(cfg, folder)
+    if restart:
+        begin_anew(folder)
     output = open_log(folder)
     try:
         with redirect_stdout(output), all_named(cfg):
@@ -95,6 +102,9 @@ def run(
             timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
             finish(trainer, train, timings)
             return trainer
+    except Exception as error:
+        error.run_folder = folder  # where somebody who reports a fault finds its log
+        raise
     finally:
         output.close()
         discard_unbuilt(folder, output.path)

@@ -94,7 +94,8 @@ def test_no_method_reads_a_test_label_before_the_final_evaluation(
 
     def sealing(self, train_x=None, train_u=None, val=None, test=None) -> None:
         sealed = [Sealed(item.impath, item.label, item.domain, item.classname) for item in test or []]
-        plain(self, train_x=train_x, train_u=train_u, val=val, test=sealed)
+        plain(self, train_x=train_x, train_u=train_u, val=val, test=test)  # which names the classes of all parts
+        self._test = sealed
 
     def opening(self, split=None):
         evaluated.append((split, self.epoch + 1))

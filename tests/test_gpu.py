@@ -155,7 +155,7 @@ def test_seeds_together_equal_lone_runs(
 # -- one machine after another ------------------------------------------------------------------------------
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of the process."""
 
 

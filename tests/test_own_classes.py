@@ -263,3 +263,16 @@ def test_a_split_file_that_contradicts_itself_is_refused(name: str, tmp_path: Pa
     path.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
         read_split(path)
+
+
+def test_images_that_stand_twice_are_told() -> None:
+    split = {
+        "train": [("a.png", 0, "a"), ("b.png", 1, "b"), ("b.png", 1, "b"), ("c.png", 0, "a")],
+        "val": [],
+        "test": [("a.png", 0, "a"), ("c.png", 1, "b"), ("d.png", 0, "a")],
+    }
+    said = shortages(split, 1, trained=True)
+    assert "2 test images are training or validation images too, first a.png" in said
+    assert "1 images have two labels, first c.png" in said and "1 images stand twice in a part, first b.png" in said
+    clean = {"train": split["train"][:2], "val": [], "test": [("d.png", 0, "a"), ("e.png", 1, "b")]}
+    assert len(said) == 3 and shortages(clean, 1, trained=True) == []

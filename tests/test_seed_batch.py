@@ -183,7 +183,7 @@ def test_base2new_trains_once_and_says_what_dropout_changed(tiny_biomedclip, btm
     assert record(base[3])["train"]["seeds_together"] == record(base[4])["train"]["seeds_together"] == [3, 4]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for the end of the process."""
 
 

@@ -86,6 +86,8 @@ class VLTrainer(FrozenTowers):
         ):
             if value < 1:
                 raise UserError(f"{key} is {value}, must be 1 or more")
+        if self.learns and self.uses_optimizer and cfg.OPTIM.MAX_EPOCH < 1:
+            raise UserError(f"OPTIM.MAX_EPOCH is {cfg.OPTIM.MAX_EPOCH}, must be 1 or more (ZeroshotCLIP trains nothing)")
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
             raise UserError(
                 "DATALOADER.K_TRANSFORMS must be 1 and INPUT.NO_TRANSFORM False: the methods take one view as a tensor"
@@ -271,7 +273,7 @@ class VLTrainer(FrozenTowers):
         best = self.cfg.TEST.FINAL_MODEL == "best_val"
         path = find_checkpoint(Path(directory) / LEARNER, epoch, best)
         state = load_checkpoint(str(path))
-        stored = stored_tensors(state)
+        stored = stored_tensors(state, path)
         self.make_room(stored)
         take_over(getattr(self, LEARNER), stored, path, type(self).__name__)
         self._text_features = None

@@ -30,9 +30,16 @@ def find_checkpoint(folder: Path, epoch: int | None = None, best: bool = False) 
     raise UserError(f"no checkpoint{'' if epoch is None else f' of epoch {epoch}'} in {folder} (epochs there: {have})")
 
 
-def stored_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the learner's own names."""
-    return {key.removeprefix("module.").removeprefix(f"{LEARNER}."): value for key, value in state["state_dict"].items()}
+def stored_tensors(state: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the learner's own names.
+
+    Raises:
+        UserError: it holds none.
+    """
+    weights = state.get("state_dict") if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path} has no tensors by name under state_dict: it was not written by a training")
+    return {key.removeprefix("module.").removeprefix(f"{LEARNER}."): value for key, value in weights.items()}
 
 
 def take_over(learner: nn.Module, stored: dict[str, Tensor], path: Path, method: str) -> None:

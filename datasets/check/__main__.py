@@ -30,6 +30,7 @@ from datasets.check.files import look_at
 from datasets.check.report import as_record, printed
 from datasets.config import before_pairs, data_config
 from datasets.never_data import LeftOut, image_files
+from entry import program
 
 # keys that a check reads; CSV_PATH and its like with CSV
 READ = (
@@ -125,14 +126,11 @@ def run(args: argparse.Namespace) -> int:
     return 2 if failed else int(any(one["matters"] for record in records for one in record["findings"]))
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 nothing wrong, 1 something that matters, 2 a user's mistake."""
     args = arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dassl.utils import UserError, nearest, write_json
 from datasets import by_key, phantom
 from datasets.base import REHEARSAL
 from datasets.made_splits import make_split
+from entry import program
 
 
 def generate(root: Path, key: str, per_class: int, size: int, seed: int) -> Path:
@@ -75,6 +76,7 @@ def contact_sheet(key: str, path: Path, size: int, seed: int, columns: int = 8) 
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
+@program
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,22 +87,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=phantom.EVALUATION_SEED)
     parser.add_argument("--contact-sheet", type=Path, help="only write one picture per dataset into this folder")
     args = parser.parse_args(argv)
-    try:
-        if args.per_class < 3 or args.size < 32:
-            raise UserError("--per-class must be 3 or more, --size 32 or more")
-        if args.seed >= phantom.PRETRAINING_SEED:
-            raise UserError(f"--seed must be below {phantom.PRETRAINING_SEED}: PhantomCLIP was trained on those images")
-        for key in phantom.KEYS if args.datasets == ["all"] else args.datasets:
-            if key not in phantom.KEYS:
-                raise UserError(f'unknown dataset "{key}".{nearest(key, phantom.KEYS)} Valid: {", ".join(phantom.KEYS)}')
-            if args.contact_sheet:
-                args.contact_sheet.mkdir(parents=True, exist_ok=True)
-                contact_sheet(key, args.contact_sheet / f"{key}.png", args.size, args.seed)
-            else:
-                generate(args.root, key, args.per_class, args.size, args.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.per_class < 3 or args.size < 32:
+        raise UserError("--per-class must be 3 or more, --size 32 or more")
+    if args.seed >= phantom.PRETRAINING_SEED:
+        raise UserError(f"--seed must be below {phantom.PRETRAINING_SEED}: PhantomCLIP was trained on those images")
+    for key in phantom.KEYS if args.datasets == ["all"] else args.datasets:
+        if key not in phantom.KEYS:
+            raise UserError(f'unknown dataset "{key}".{nearest(key, phantom.KEYS)} Valid: {", ".join(phantom.KEYS)}')
+        if args.contact_sheet:
+            args.contact_sheet.mkdir(parents=True, exist_ok=True)
+            contact_sheet(key, args.contact_sheet / f"{key}.png", args.size, args.seed)
+        else:
+            generate(args.root, key, args.per_class, args.size, args.seed)
     return 0
 
 

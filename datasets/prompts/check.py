@@ -20,7 +20,8 @@ from dassl.utils import UserError, nearest
 from datasets import by_key, splits
 from datasets.facts import DatasetFacts
 from datasets.prompts import rules
-from datasets.prompts.files import FOLDER, exit_status, facts_for, read_record
+from datasets.prompts.files import FOLDER, facts_for, read_record
+from entry import program
 
 MOVED = ("--backbone", "--backbone-path", "--separability")
 Record = dict[str, Any]
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
     return check_files(args)[1]
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 no fault, 1 faults, 2 a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option in MOVED:
         parser.add_argument(option, default="", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    return exit_status(lambda: run(args))
+    return run(args)
 
 
 if __name__ == "__main__":

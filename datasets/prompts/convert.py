@@ -27,7 +27,8 @@ from dassl.utils import UserError, nearest
 from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
-from datasets.prompts.files import exit_status, facts_for, new_record, unique, write_record
+from datasets.prompts.files import facts_for, new_record, unique, write_record
+from entry import program
 
 MAX_BYTES = 20_000_000
 COLUMNS = {"class": ("class", "classname", "class_name"), "text": ("text", "prompt", "sentence"), "attribute": ("attribute",)}
@@ -220,10 +221,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 written, 2 refused or a user's mistake."""
     args = arguments(argv)
-    return exit_status(lambda: run(args))
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -111,12 +110,3 @@ def write_record(record: Mapping[str, Any], path: Path) -> None:
     """Write a prompt file whole or not at all."""
     with atomic(path) as temporary:
         Path(temporary).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def exit_status(work: Callable[[], int]) -> int:
-    """What ``work`` returns; 2 for a user's mistake, told in one line on standard error."""
-    try:
-        return work()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2

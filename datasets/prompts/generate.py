@@ -24,7 +24,8 @@ from datasets.facts import DatasetFacts
 from datasets.prompts import rules
 from datasets.prompts.check import check_record
 from datasets.prompts.endpoint import BadAnswer, Endpoint
-from datasets.prompts.files import FOLDER, exit_status, facts_for, new_record, read_record, write_record
+from datasets.prompts.files import FOLDER, facts_for, new_record, read_record, write_record
+from entry import program
 
 FORM = (
     'Answer with JSON alone: {"prompts": [{"text": "…", "attribute": "…"}, …]}. The attribute is one of '
@@ -198,14 +199,11 @@ def library_file(facts: DatasetFacts) -> Path:
     return FOLDER / f"{facts.key}.json"
 
 
+@program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 complete, 2 a user's mistake or an endpoint that fails, 130 interrupted."""
     args = arguments(argv)
-    try:
-        return exit_status(lambda: run(args))
-    except KeyboardInterrupt:
-        print("interrupted: what was accepted so far is kept; the same command goes on", file=sys.stderr)
-        return 130
+    return run(args)
 
 
 if __name__ == "__main__":

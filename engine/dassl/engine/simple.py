@@ -20,7 +20,7 @@ from dassl.engine.base import TrainerBase
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import count_num_param, load_pretrained_weights
+from dassl.utils import MissingFileError, count_num_param, load_pretrained_weights
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,15 @@ class SimpleTrainer(TrainerBase):
             set_loader_epoch(getattr(self, name, None), self.epoch)
 
     def before_train(self) -> None:
-        """Go on from the checkpoint in RESUME or OUTPUT_DIR if there is one; open TensorBoard's file."""
+        """Go on from the checkpoint in RESUME or OUTPUT_DIR if there is one; open TensorBoard's file.
+
+        Raises:
+            MissingFileError: RESUME names a folder without checkpoints.
+        """
+        wanted = [os.path.join(self.cfg.RESUME, name) for name in self.get_model_names()] if self.cfg.RESUME else []
+        for folder in wanted:
+            if not os.path.isfile(os.path.join(folder, "checkpoint")):
+                raise MissingFileError(f"--resume {self.cfg.RESUME}: no checkpoint in {folder}")
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()

@@ -1,11 +1,8 @@
 """Logging, files, checkpoints, meters, registries."""
 
 from dassl.utils.checkpoints import (
-    last_checkpoint,
     load_checkpoint,
     load_pretrained_weights,
-    restore,
-    resume_from_checkpoint,
     rng_state,
     save_checkpoint,
     set_rng_state,
@@ -24,6 +21,7 @@ from dassl.utils.logger import Logger, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.pixels import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, kind_of, reading
 from dassl.utils.registry import Registry, build_from
+from dassl.utils.resuming import last_checkpoint, last_good, restore, resume_from_checkpoint
 from dassl.utils.tools import (
     atomic,
     check_availability,
@@ -80,6 +78,7 @@ __all__ = [
     "init_network_weights",
     "kind_of",
     "last_checkpoint",
+    "last_good",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
 import random
+import shutil
 import struct
 import tarfile
 import warnings
@@ -18,7 +20,7 @@ import torch
 from torch import nn
 
 from dassl.utils import inert
-from dassl.utils.errors import MisfitError, MissingFileError, UserError
+from dassl.utils.errors import MissingFileError, UserError
 from dassl.utils.tools import atomic, mkdir_if_missing
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ DAMAGE = (
     *(MemoryError, pickle.UnpicklingError, struct.error),
 )
 
+ENOUGH = 1 << 20  # free bytes: where there are fewer, a writing that failed is a full disk's
 LEGACY_NUMBER = b"\x8a\nl\xfc\x9cF\xf9"  # the pickled number that torch.save's older format begins with
 STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer: git lfs pull gets the file itself"),
@@ -92,7 +95,12 @@ def save_checkpoint(
 
 def _save(state: dict[str, Any], path: str) -> None:
     with atomic(path) as temporary:
-        torch.save(plain(state), temporary)
+        try:
+            torch.save(plain(state), temporary)
+        except RuntimeError as error:  # PyTorch's writer does not pass on what the system said
+            if shutil.disk_usage(os.path.dirname(path) or ".").free > ENOUGH:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
 
 
 def plain(value: Any) -> Any:
@@ -120,14 +128,16 @@ def load_checkpoint(fpath: str) -> dict[str, Any]:
         with warnings.catch_warnings():  # of protocols and TorchScript: if it matters, the error below says so
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(fpath, map_location="cpu", weights_only=True)
-    except (*DAMAGE, IsADirectoryError) as error:
+    except PermissionError:
+        raise
+    except (*DAMAGE, OSError) as error:  # of PyTorch's mapping of a file that is cut off, too
         kind = foreign(fpath)
         if kind:
             raise UserError(f"{fpath} is no checkpoint but {kind}") from error
     try:
         # PyTorch calls nothing of the module but its Unpickler and its load()
         state = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=inert)
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise UserError(f"{fpath} begins as a checkpoint does and cannot be read to its end ({reason})") from error
     if isinstance(state, inert.Unread):
@@ -173,74 +183,6 @@ def _foreign_zip(fpath: str) -> str:
     if "data.pkl" in names:
         return ""
     return "a NumPy archive" if any(name.endswith(".npy") for name in names) else "a zip archive of something else"
-
-
-def last_checkpoint(fdir: str) -> str:
-    """Path of the checkpoint that ``fdir/checkpoint`` names.
-
-    Raises:
-        MissingFileError: nothing was saved there.
-    """
-    pointer = os.path.join(fdir, "checkpoint")
-    if not os.path.exists(pointer):
-        raise MissingFileError(f'no model was saved in "{fdir}"')
-    with open(pointer) as file:
-        return os.path.join(fdir, file.readline().strip())
-
-
-def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> int:
-    """Load the last checkpoint of ``fdir`` as :func:`restore` does; returns the number of finished epochs."""
-    return int(restore(fdir, model, optimizer, scheduler)["epoch"])
-
-
-def restore(fdir: str, model: nn.Module, optimizer: Any = None, scheduler: Any = None) -> dict[str, Any]:
-    """Load the last checkpoint of ``fdir`` into model, optimizer, scheduler and the random sources; returns it.
-
-    A schedule that upstream wrote, or that holds pickled objects, is not loaded: this run's own is stepped to the epoch.
-
-    Raises:
-        MisfitError: the tensors are those of another model.
-        UserError: the optimizer's state holds pickled objects.
-    """
-    fpath = last_checkpoint(fdir)
-    log.info('Loading checkpoint from "%s"', fpath)
-    state = load_checkpoint(fpath)
-    try:
-        model.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        raise MisfitError(f"{fpath} cannot be resumed from: {' '.join(str(error).split())}") from error
-    log.info("Loaded model weights")
-    schedule = state.get("scheduler") if scheduler is not None else None
-    rebuilt = schedule is not None and not understands(scheduler, schedule)
-    if rebuilt:  # before the optimizer has its rates of then: some schedules go on from those
-        replay(scheduler, int(state["epoch"]))
-        log.info("Rebuilt scheduler: %s epochs of this run's own", state["epoch"])
-    if optimizer is not None and state.get("optimizer") is not None:
-        for where, what in inert.unread(state["optimizer"], "optimizer"):
-            raise UserError(f"{fpath} cannot be resumed from: {where} is a pickled {what}, which is not read")
-        optimizer.load_state_dict(state["optimizer"])
-        log.info("Loaded optimizer")
-    if schedule is not None and not rebuilt:
-        scheduler.load_state_dict(schedule)
-        log.info("Loaded scheduler")
-    if state.get("rng") is not None:
-        set_rng_state(state["rng"])
-    log.info("Previous epoch: %s", state["epoch"])
-    return state
-
-
-def understands(scheduler: Any, state: Any) -> bool:
-    """Whether ``scheduler.load_state_dict(state)`` makes sense: not where objects are missing, or keys of its own."""
-    own = getattr(scheduler, "understands", None)
-    return own(state) if own is not None else not any(inert.unread(state))
-
-
-def replay(scheduler: Any, epochs: int) -> None:
-    """Step a new schedule to where ``epochs`` epochs had brought it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
-        for _ in range(epochs):
-            scheduler.step()
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake of the user's: one line that says what was wrong, where, what to do. Entry points print it alone."""
 
+    told = True  # to the user, in that line
+
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
         # One that comes out of a loader's worker has the worker's traceback in front of it

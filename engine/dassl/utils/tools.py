@@ -74,10 +74,15 @@ class atomic:  # noqa: N801  (reads as a statement)
         os.chmod(self.temporary, 0o644)
         return self.temporary
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError) and error.filename in (None, self.temporary):
+            error.filename = str(self.path)  # a full disk is told of the file that was wanted
         try:
             if kind is None:
                 os.replace(self.temporary, self.path)
+        except OSError as failed:
+            failed.filename, failed.filename2 = str(self.path), None
+            raise
         finally:
             if os.path.exists(self.temporary):
                 os.unlink(self.temporary)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dassl.utils.checkpoints import load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
+from dassl.utils.checkpoints import load_checkpoint, load_pretrained_weights, save_checkpoint
+from dassl.utils.resuming import resume_from_checkpoint
 
 
 def adjust_learning_rate(
