@@ -55,6 +55,10 @@ def folder_samples(folder: Path, own: CfgNode, left_out: LeftOut) -> tuple[list[
         _refuse_made_tops(tops, own, folder)
         by_key = {top: [path for path in deep if path.parts[0] == top] for top in tops}
         check_sub_folders({key: [path.relative_to(key) for path in own_] for key, own_ in by_key.items()}, own, folder, notes)
+        if any(len(path.parts) > 2 for path in deep) and not own.GROUP_BY:
+            notes.append(
+                "if sub-folders are patients: DATASET.GROUP_BY '^[^/]+/([^/]+)/' with DATASET.SPLIT grouped keeps them whole"
+            )
         _refuse_empty(by_key, own, folder)
         return [Sample(str(path), key) for key, paths in by_key.items() for path in paths], notes
     notes.append("folders as split parts: " + ", ".join(f"{top} = {part}" for top, part in parts.items()))

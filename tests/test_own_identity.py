@@ -176,5 +176,9 @@ def test_prompts_are_about_the_title(tmp_path: Path) -> None:
     (tmp_path / "images" / "__MACOSX").mkdir()
     config = write_yaml(tmp_path / "knees.yaml", FOLDER=str(tmp_path / "images"), MODALITY="MRI")
     assert (facts_for(str(config)).name, facts_for(str(config)).classnames) == ("knees", ("bright", "dark"))
+    for more in ({"CSV": "table.csv"}, {"EXCLUDE": ["dark"]}, {"INCLUDE": ["bright"]}):
+        other = write_yaml(tmp_path / "other.yaml", FOLDER=str(tmp_path / "images"), MODALITY="MRI", **more)
+        with pytest.raises(UserError, match="name them in DATASET.CLASSNAMES"):
+            facts_for(str(other))
     write_yaml(config, FOLDER=str(tmp_path / "images"), MODALITY="MRI", TITLE="left", CLASSNAMES={"0": "sick", "1": "well"})
     assert (facts_for(str(config)).name, facts_for(str(config)).classnames) == ("left", ("sick", "well"))

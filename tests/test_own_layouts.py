@@ -167,6 +167,12 @@ def test_folders_of_patients_and_one_folder_deeper_are_taken(place: Path) -> Non
     fill(place, a__p1=3, a__p2=3, b__p3__left=4)
     found = dataset(place / "mine.yaml")
     assert sum(map(len, parts(found).values())) == 10 and "a: images of 2 sub-folders are taken" in found.notes
+    (pattern,) = (note.split("'")[1] for note in found.notes if note.startswith("if sub-folders are patients"))
+    fill(place, **{f"{kind}__q{number}{'__left' if kind == 'b' else ''}": 3 for kind in "ab" for number in range(4)})
+    whole = dataset(place / "mine.yaml", GROUP_BY=pattern, SPLIT="grouped")
+    where = {part: {Path(path).relative_to(place / "images").parts[:2] for path in paths}
+             for part, paths in parts(whole, "impath").items()}  # fmt: skip
+    assert not where["train"] & where["test"] and sum(map(len, where.values())) == 11
 
 
 def test_folders_get_names(place: Path) -> None:

@@ -49,6 +49,11 @@ def _from_yaml(path: Path) -> DatasetFacts:
     if own["NAME"] in published:
         return facts_for(published[own["NAME"]])
     folder = Path(own["FOLDER"] or "/nowhere").expanduser()
+    elsewhere = next((key for key in ("CSV", "INCLUDE", "EXCLUDE") if own.get(key)), "")
+    if (folder / "split.json").is_file() and not elsewhere:
+        elsewhere = "a split.json"
+    if elsewhere and not own["CLASSNAMES"]:
+        raise UserError(f"{path}: with {elsewhere} the folders are not all of the classes: name them in DATASET.CLASSNAMES")
     names = own["CLASSNAMES"] or ([spelled(entry.name) for entry in data_folders(folder)] if folder.is_dir() else [])
     names = list(names.values()) if isinstance(names, dict) else names  # a mapping from folders
     if any(part_of(str(name)) for name in names):
