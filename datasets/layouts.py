@@ -164,9 +164,11 @@ def check_sub_folders(classes: Mapping[str, Sequence[PurePosixPath]], own: CfgNo
             names = [PurePosixPath(name).name for name in sorted(found) if name != "."]
             bad = next((name for name in names if MADE_FROM.fullmatch(name.lower())), names[-1])
             good = next((name for name in names if name != bad), "*")
+            alike = len(folders) > 1 and len({frozenset(own_) for own_ in folders.values()}) == 1 and not _made_from(bad)
+            hint = "; if these are the classes, list the images in a table, DATASET.CSV" if alike else ""
             raise UserError(
                 f"{folder / key} holds images in several places: {shown}. Name what is meant, DATASET.INCLUDE "
-                f'["{good}"], or what is not, DATASET.EXCLUDE ["{bad}"]; INCLUDE ["*"] takes all'
+                f'["{good}"], or what is not, DATASET.EXCLUDE ["{bad}"]; INCLUDE ["*"] takes all{hint}'
             )
         if len(found) > 1:
             notes.append(f"{key}: images of {len(found)} sub-folders are taken")

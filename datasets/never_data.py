@@ -111,6 +111,8 @@ def _files(folder: Path, because: str, left_out: LeftOut, above: tuple[str, ...]
             left_out.never[why] += 1
         elif entry.is_file():
             yield Path(entry.path)
+        elif entry.is_symlink():
+            left_out.others["broken links"] += 1
 
 
 def _group(name: str) -> str:

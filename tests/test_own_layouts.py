@@ -145,6 +145,15 @@ def test_a_table_beside_folders_of_parts_is_hinted_at(place: Path) -> None:
     assert dataset(place / "mine.yaml", CSV="train.csv").all_classnames == ["0", "1"]
 
 
+def test_sites_above_classes_and_broken_links(place: Path, caplog) -> None:
+    fill(place, site_1__a=3, site_1__b=3, site_2__a=3, site_2__b=3)
+    assert "if these are the classes, list the images in a table, DATASET.CSV" in refused(place / "mine.yaml")
+    (place / "images" / "site_2" / "c").symlink_to(place / "gone")
+    caplog.set_level("INFO")
+    dataset(place / "mine.yaml", INCLUDE=["*"])
+    assert "left out: 1 files (not images: broken links 1)" in caplog.text
+
+
 def test_a_class_called_mask_is_one_where_it_is_named(place: Path) -> None:
     fill(place, mask=4, bare=4)
     assert "DATASET.CLASSNAMES" in refused(place / "mine.yaml")
