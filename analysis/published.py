@@ -74,11 +74,11 @@ def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell
 def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
     """One table per paper and task of these runs: ours, published, difference. Accuracy only; else no table.
 
-    Runs on another split than a dataset's own have no published number and are left out.
+    Runs on own images, or on another split than a dataset's own, have no published number and are left out.
     """
     if metric != "accuracy":
         return []
-    runs = [run for run in runs if run.split_kind == OWN_SPLIT]
+    runs = [run for run in runs if run.split_kind == OWN_SPLIT and not run.own_images]
     tables = []
     for paper in published()["papers"]:
         rows = [(names_of(own), own, published_cells(own, paper)) for own in by_series(runs).values()]
