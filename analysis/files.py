@@ -48,5 +48,8 @@ def write_whole(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # of the file that was wanted
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -38,7 +38,8 @@ class Run:
     ``dataset`` is the title of own images (``own_images``), a published dataset's name else. ``changed`` holds the settings
     that differ from the project's config files for this method, task and dataset (key -> value of the config file, value
     used), and ``split`` where it is not the dataset's own (``split_kind``); ``None`` where that is not known. A metric that is
-    not defined is ``None``. ``warnings`` stand below every table that the run is in.
+    not defined is ``None``. ``warnings`` stand below every table that the run is in. ``split_hash`` is of the paths,
+    labels and class names of the whole dataset by part; empty where that is not known.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Run:
     own_images: bool = False
     warnings: tuple[str, ...] = ()
     split_kind: str = OWN_SPLIT
+    split_hash: str = ""
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -248,6 +250,7 @@ def read_run(folder: Path) -> Run:
             OWN_IMAGES in (record.get("dataset_class"), record["dataset"]),
             tuple(map(str, record.get("warnings") or ())),
             kind,
+            str((record.get("fingerprints") or {}).get("split") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error

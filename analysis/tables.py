@@ -43,8 +43,23 @@ def undefined_notes(columns: Mapping[str, Sequence[Run]], scope: Scope) -> tuple
 
 
 def warning_notes(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A line per dataset and warning of its runs, each once."""
-    return tuple(dict.fromkeys(f"{run.dataset}: {warning}." for run in runs for warning in run.warnings))
+    """A line per dataset and warning of its runs, each once; and one where a dataset's runs are not on the same data."""
+    said = [f"{run.dataset}: {warning}." for run in runs for warning in run.warnings]
+    return tuple(dict.fromkeys([*said, *_unequal_data(runs)]))
+
+
+def _unequal_data(runs: Sequence[Run]) -> list[str]:
+    """A line per dataset under whose name runs have other images, classes or parts than others of the same kind of split."""
+    first: dict[tuple[str, str], dict[str, Run]] = {}
+    for run in runs:
+        if run.split_hash:
+            first.setdefault((run.dataset, run.split_kind), {}).setdefault(run.split_hash, run)
+    return [
+        f"{dataset}: NOT COMPARABLE, its runs differ in images, class names or parts of the split, in {len(found)} ways: "
+        f"as {', '.join(f'{run.method} seed {run.seed}' for run in list(found.values())[:4])}."
+        for (dataset, _), found in first.items()
+        if len(found) > 1
+    ]
 
 
 def few_shot_table(

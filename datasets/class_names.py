@@ -12,6 +12,8 @@ Classes = Mapping[str, tuple[int, str]]  # key: a folder's name, or a label in a
 
 def plain(name: str) -> str:
     """A name as it is compared: case, spaces, "_" and "-" make no difference."""
+    if name.startswith("-") and name[1:].isdecimal():
+        return name  # a label below 0
     return name.replace("_", " ").replace("-", " ").strip().lower()
 
 

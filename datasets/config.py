@@ -14,6 +14,14 @@ from dassl.config import get_cfg_default
 from dassl.utils import UserError, nearest, read_text
 
 DATA_SECTIONS = ("DATASET", "INPUT")
+# how a value of each type is written on a command line
+FORMS: dict[type, str] = {
+    list: "a list, as \"['a', 'b']\"",
+    tuple: "numbers with commas, as 1,2",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+}
 KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")
 
 
@@ -144,13 +152,17 @@ def merge_pairs(cfg: CfgNode, opts: Sequence[Any]) -> None:
         raise UserError(f'overrides are KEY VALUE pairs, but "{opts[-1]}" has no value')
     valid = list(flat_keys(cfg))
     for key in opts[::2]:
+        if str(key).startswith("-"):
+            raise UserError(f"{key} stands behind KEY VALUE pairs: options come first")
         require_key(key, valid)
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         _require_value(cfg, key, None if value == "None" else value)
         try:
             cfg.merge_from_list([key, value])
         except (ValueError, KeyError, AssertionError, RecursionError, MemoryError) as error:
-            raise UserError(f"{key} {str(value)[:80]}: {' '.join(str(error.args[0]).split())}") from error
+            said = " ".join(str(error.args[0]).split()) if error.args else "cannot be read"
+            form = FORMS.get(type(_value(cfg, key)), "") if said.startswith("Type mismatch") else ""
+            raise UserError(f"{key} {str(value)[:80]}: {f'must be {form}' if form else said}") from error
 
 
 def _value(node: Any, key: str) -> Any:

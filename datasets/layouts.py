@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -12,14 +13,16 @@ from yacs.config import CfgNode
 
 from dassl.utils import IMAGE_SUFFIXES, UserError
 from datasets.class_names import plain
-from datasets.made_splits import PART_NAMES, Sample
+from datasets.made_splits import Sample, part_of
 from datasets.never_data import LeftOut, data_folders, image_files
 
 # Names of folders with pictures that were made from the images: no images of a class
 MADE_FROM = re.compile(
     r"(ground.?truth|gt|(seg\w*|mask|label|annot\w*|contour|overlay|heat.?map|outline)s?)(.?(mask|image|img|map|file)s?)?"
 )
-MADE_FILE = re.compile(r"(.+?)[ _-]?(mask|seg|segmentation|label|gt|overlay|annotation)([ _-]?\d+)?")
+MADE = r"(?P<word>masks?|seg|segmentation|label|gt|overlay|annotation)"
+MADE_FILE = re.compile(rf"(?P<of>.+?)[ ._-]?{MADE}([ _-]?\d+)?", re.IGNORECASE)  # x_mask, x_mask_1
+FILE_MADE = re.compile(rf"(?P<folder>(.*/)?){MADE}[ ._-](?P<of>[^/]+)", re.IGNORECASE)  # mask_x
 
 
 def folder_samples(folder: Path, own: CfgNode, left_out: LeftOut) -> tuple[list[Sample], list[str]]:
@@ -41,20 +44,31 @@ def folder_samples(folder: Path, own: CfgNode, left_out: LeftOut) -> tuple[list[
     if own.INCLUDE:
         tops = [top for top in tops if any(path.parts[0] == top for path in deep)]
     if not tops:
-        csvs = sorted(path.name for path in folder.glob("*.csv"))
-        hint = f"; is {csvs[0]} a table of the images? DATASET.CSV {csvs[0]}" if csvs else ""
-        raise UserError(f"{folder} holds no class folders{hint}" + (f" ({len(loose)} images lie in it)" if loose else ""))
+        raise UserError(
+            f"{folder} holds no class folders{_table_hint(folder)}" + (f" ({len(loose)} images lie in it)" if loose else "")
+        )
     if loose:
         notes.append(f"{len(loose)} images beside the folders are left out, first {loose[0]}")
     parts = parts_of(tops, deep, own, folder)
     if not parts:
         _refuse_wrapper(tops, deep, own, folder)
+        _refuse_made_tops(tops, own, folder)
         by_key = {top: [path for path in deep if path.parts[0] == top] for top in tops}
         check_sub_folders({key: [path.relative_to(key) for path in own_] for key, own_ in by_key.items()}, own, folder, notes)
+        if any(len(path.parts) > 2 for path in deep) and not own.GROUP_BY:
+            notes.append(
+                "if sub-folders are patients: DATASET.GROUP_BY '^[^/]+/([^/]+)/' with DATASET.SPLIT grouped keeps them whole"
+            )
         _refuse_empty(by_key, own, folder)
         return [Sample(str(path), key) for key, paths in by_key.items() for path in paths], notes
     notes.append("folders as split parts: " + ", ".join(f"{top} = {part}" for top, part in parts.items()))
     return _with_parts(parts, deep, own, folder, notes), notes
+
+
+def _table_hint(folder: Path) -> str:
+    """Words on a table that lies in the folder; empty where there is none."""
+    csvs = sorted(path.name for path in folder.glob("*.csv"))
+    return f"; is {csvs[0]} a table of the images? DATASET.CSV {csvs[0]}" if csvs else ""
 
 
 def _with_parts(
@@ -67,7 +81,7 @@ def _with_parts(
             if len(path.parts) == 2:
                 raise UserError(
                     f"{folder / top} holds images outside class folders, first {path.name}: sort them into class folders, "
-                    f'or leave them out, DATASET.EXCLUDE ["{top}"]'
+                    f'or leave them out, DATASET.EXCLUDE ["{top}"]{_table_hint(folder)}'
                 )
             spelt.setdefault(plain(path.parts[1]), path.parts[1])
             samples.append(Sample(str(path), spelt[plain(path.parts[1])], part))
@@ -83,7 +97,7 @@ def parts_of(tops: Sequence[str], deep: Sequence[PurePosixPath], own: CfgNode, f
         UserError: parts beside other folders, or two folders of one part.
     """
     named = {plain(str(name)) for name in (*own.CLASS_FOLDERS, *own.CLASSNAMES)}
-    found = {top: PART_NAMES[top.lower()] for top in tops if top.lower() in PART_NAMES and plain(top) not in named}
+    found = {top: part_of(top) for top in tops if part_of(top) and plain(top) not in named}
     others = [top for top in tops if top not in found]
     flat = {path.parts[0] for path in deep if len(path.parts) == 2}
     if not found or (others and flat.issuperset(found)):  # a folder of images called "test" among classes is one of them
@@ -150,9 +164,11 @@ def check_sub_folders(classes: Mapping[str, Sequence[PurePosixPath]], own: CfgNo
             names = [PurePosixPath(name).name for name in sorted(found) if name != "."]
             bad = next((name for name in names if MADE_FROM.fullmatch(name.lower())), names[-1])
             good = next((name for name in names if name != bad), "*")
+            alike = len(folders) > 1 and len({frozenset(own_) for own_ in folders.values()}) == 1 and not _made_from(bad)
+            hint = "; if these are the classes, list the images in a table, DATASET.CSV" if alike else ""
             raise UserError(
                 f"{folder / key} holds images in several places: {shown}. Name what is meant, DATASET.INCLUDE "
-                f'["{good}"], or what is not, DATASET.EXCLUDE ["{bad}"]; INCLUDE ["*"] takes all'
+                f'["{good}"], or what is not, DATASET.EXCLUDE ["{bad}"]; INCLUDE ["*"] takes all{hint}'
             )
         if len(found) > 1:
             notes.append(f"{key}: images of {len(found)} sub-folders are taken")
@@ -165,23 +181,51 @@ def _made_from(name: str) -> bool:
 
 def _refuse_made_files(paths: Sequence[PurePosixPath], where: Path) -> None:
     """Refuse ``x_mask.png`` beside ``x.png``."""
-    stems = {str(path.with_suffix("")) for path in paths}
-    made = [path for path in paths if (m := MADE_FILE.fullmatch(str(path.with_suffix("")))) and m[1] in stems]
+    stems = {_stem(path) for path in paths}
+    made = {path: word for path in paths if (word := _made_of(_stem(path), stems))}
     if made:
-        word = MADE_FILE.fullmatch(made[0].stem)[2]
+        first, word = next(iter(made.items()))
         raise UserError(
-            f"{where} holds {len(made)} pictures made from others, {made[0].name} say: leave them out, "
+            f"{where} holds {len(made)} pictures made from others, {first.name} say: leave them out, "
             f'DATASET.EXCLUDE ["*{word}*"], or take all, DATASET.INCLUDE ["*"]'
         )
 
 
+def _stem(path: PurePosixPath) -> str:
+    return str(path)[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else str(path.with_suffix(""))
+
+
+def _made_of(stem: str, stems: Collection[str]) -> str:
+    """The word that says so, where this is a picture made from another of ``stems``; else ""."""
+    after, before = MADE_FILE.fullmatch(stem), FILE_MADE.fullmatch(stem)
+    if after and after["of"] in stems:
+        return after["word"]
+    return before["word"] if before and before["folder"] + before["of"] in stems else ""
+
+
 def _refuse_wrapper(tops: Sequence[str], deep: Sequence[PurePosixPath], own: CfgNode, folder: Path) -> None:
-    """Refuse a folder that holds nothing but the folder of the classes."""
-    inner = sorted({path.parts[1] for path in deep if len(path.parts) > 2})
-    if len(tops) == 1 and len(inner) > 1 and all(len(path.parts) > 2 for path in deep) and not own.CLASSNAMES:
+    """Refuse a folder that holds nothing but the folder of the classes, or a folder of that."""
+    if len(tops) != 1 or not deep or own.CLASSNAMES:
+        return
+    outer = PurePosixPath(os.path.commonpath([path.parent for path in deep]))
+    inner = sorted({path.relative_to(outer).parts[0] for path in deep})
+    if all(path.parent != outer for path in deep):
         raise UserError(
-            f"{folder} holds one folder, {tops[0]}, with folders in it ({', '.join(inner[:6])}): if these are the classes, "
-            f"name {folder / tops[0]} in DATASET.FOLDER"
+            f"{folder} holds one folder, {outer}, with folders in it ({', '.join(inner[:6])}): if these are the classes, "
+            f"name {folder / outer} in DATASET.FOLDER"
+        )
+
+
+def _refuse_made_tops(tops: Sequence[str], own: CfgNode, folder: Path) -> None:
+    """Refuse folders of masks or labels where the classes are, images/ beside masks/ say."""
+    named = {plain(str(name)) for name in (*own.CLASS_FOLDERS, *own.CLASSNAMES, *own.INCLUDE)}
+    made = [top for top in tops if MADE_FROM.fullmatch(top.lower()) and plain(top) not in named]
+    if made and "*" not in own.INCLUDE:
+        others = ", ".join(top for top in tops if top not in made) or "nothing else"
+        quoted = ", ".join(f'"{top}"' for top in made)
+        raise UserError(
+            f"{folder} holds {', '.join(made)} beside {others}: if these are pictures made from the images, leave them out, "
+            f"DATASET.EXCLUDE [{quoted}]; if all are classes, name them in DATASET.CLASSNAMES"
         )
 
 

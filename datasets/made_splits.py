@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,14 @@ PART_NAMES = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# words behind a part's name in the name of a folder: training_set, Test images
+_PART_FOLDER = re.compile(rf"({'|'.join(PART_NAMES)})[ _-]?(data|dataset|set|split|folder|images?|imgs?|img)?", re.IGNORECASE)
+
+
+def part_of(folder: str) -> str:
+    """The part of the split that a folder of this name holds; "" where it is no such name."""
+    match = _PART_FOLDER.fullmatch(folder)
+    return PART_NAMES[match[1].lower()] if match else ""
 
 
 @dataclass(frozen=True)

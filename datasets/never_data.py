@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from dassl.utils import UserError
+
 DRAWS = "split_fewshot"  # the few-shot draws, beside the class folders of a user's own images
 # of macOS's archives, Windows' Explorer, Synology's and QNAP's disks, a Windows disk's root, and notebooks
 SYSTEM = {
@@ -59,14 +61,32 @@ def image_files(folder: Path, suffixes: Collection[str], left_out: LeftOut | Non
     Args:
         folder: the rule is not asked of its own name: whoever names a hidden folder means it.
         suffixes: of images, lower case.
+
+    Raises:
+        UserError: an image whose path is no UTF-8: it could not be written into any result.
     """
     found = []
     for path in _files(folder, "", left_out or LeftOut()):
         if path.name.lower().endswith(tuple(suffixes)):
+            refuse_odd_bytes(path)
             found.append(path)
         elif left_out is not None:
             left_out.others[path.suffix.lower() or path.name] += 1
     return sorted(found)
+
+
+def refuse_odd_bytes(path: Path) -> None:
+    """Refuse a name in another encoding than UTF-8, as archives of old Windows programs leave them.
+
+    Raises:
+        UserError: with the bytes shown as escapes.
+    """
+    raw = os.fsencode(path)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = raw.decode("utf-8", "backslashreplace")
+        raise UserError(f"the name of {shown} is no UTF-8: rename it (convmv -f latin1 -t utf8 -r does a folder)") from None
 
 
 def data_folders(folder: Path) -> list[Path]:
@@ -91,6 +111,8 @@ def _files(folder: Path, because: str, left_out: LeftOut, above: tuple[str, ...]
             left_out.never[why] += 1
         elif entry.is_file():
             yield Path(entry.path)
+        elif entry.is_symlink():
+            left_out.others["broken links"] += 1
 
 
 def _group(name: str) -> str:

@@ -65,6 +65,8 @@ def looked(cfg: CfgNode) -> Found:
     by_file = (dataset.image_folder / "split.json").is_file() and not cfg.DATASET.CSV
     samples = [] if by_file else dataset.samples(dataset.image_folder, cfg)[0]
     names = {name for part in PARTS for _, _, name in split[part]}
+    if not names:
+        raise UserError(f"{dataset.image_folder} has no labelled images")
     if len(names) < 2:
         raise UserError(f'{dataset.image_folder} has one class, "{names.pop()}": there is nothing to tell it from')
     paths = [path for part in PARTS for path, _, _ in split[part]]
@@ -103,7 +105,7 @@ def written(cfg: CfgNode, found: Found, opts: Sequence[str]) -> str:
         _line("FOLDER", own.FOLDER),
     ]
     shown = ["CSV", *(key for key in own if key in given and key not in ("CSV", "MODALITY", "ORGAN", "TEMPLATE", "CLASSNAMES"))]
-    lines += [_line(key, own[key]) for key in dict.fromkeys(shown) if own[key]]
+    lines += [_line(key, own[key]) for key in dict.fromkeys(shown) if own[key] or key in given]
     lines += [
         _line("MODALITY", own.MODALITY, "" if own.MODALITY else "X-ray, MRI, CT, ultrasound, …: part of the prompts"),
         _line("ORGAN", own.ORGAN),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -12,13 +16,27 @@ from yacs.config import CfgNode
 
 from dassl.utils import IMAGE_SUFFIXES, UserError, read_text
 from datasets.made_splits import PART_NAMES, Sample
-from datasets.never_data import is_never_data
+from datasets.never_data import image_files, is_never_data
 
-# What columns are usually called, in lower case; the first that a table has is taken
+# What columns are usually called, in lower case, "_" for spaces; the first that a table has is taken
 COLUMNS = {
-    "PATH": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_id", "id"),
+    "PATH": (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "image_path",
+        "img",
+        "image_id",
+        "image_index",
+        "id_code",
+        "id",
+    ),  # fmt: skip
     "LABEL": ("label", "target", "y"),
-    "CLASS": ("class", "classname", "class_name", "diagnosis", "dx", "finding", "category"),
+    "CLASS": ("class", "classname", "class_name", "diagnosis", "dx", "finding", "finding_labels", "category"),
     "SPLIT": ("split", "part", "subset"),
     "GROUP": ("group", "patient", "patient_id", "patientid", "subject", "subject_id", "slide", "lesion_id"),
 }
@@ -48,28 +66,37 @@ def table_samples(path: Path, images: Path, own: CfgNode) -> tuple[list[Sample],
     rows = _read(path)
     if not rows:
         raise UserError(f"{path} is empty")
+    width = len(rows[0][1])
     columns, rows, notes = _columns(path, rows, own)
+    if not rows:
+        raise UserError(f"{path} has a header and no rows")
     found: dict[str, Sample] = {}
     lines: dict[str, int] = {}
     labels: dict[str, str] = {}
     parts: set[bool] = set()
+    below = _Below(path, images)
     for line, cells in rows:
         where = f"{path}, line {line}"
+        if len(cells) > width and any(cell.strip() for cell in cells[width:]):
+            raise UserError(
+                f'{where}: {len(cells)} cells under {width} columns: a text that holds the divider needs quotes "…"'
+            )
         row = {column: cells[place].strip() if place < len(cells) else "" for column, place in columns.items()}
-        sample = Sample(
-            _below(row["PATH"], path, images, where), _key(row, labels, where), _part(row, where), row.get("GROUP", "")
-        )
+        sample = Sample(below.of(row["PATH"], where), _key(row, labels, where), _part(row, where), row.get("GROUP", ""))
         if sample.path in lines:
             raise UserError(f"{where}: {sample.path} stands in line {lines[sample.path]} already")
         lines[sample.path], found[sample.path] = line, sample
         parts.add(bool(sample.part))
     if len(parts) > 1:
         raise UserError(f"{path}: some rows have a split and some have none: fill the column, or leave it out")
+    if below.searched:
+        notes = [*notes, f"{below.searched} images found by their names alone, in another folder or case than their row says"]
+    found, more = _relabelled(found, own)
     keys = _ordered({sample.key for sample in found.values()}, labels)
     by_key: dict[str, list[Sample]] = {key: [] for key in keys}
     for sample in found.values():
         by_key[sample.key].append(sample)
-    return [sample for key in keys for sample in by_key[key]], [f"images by {path.name}, {len(found)} rows", *notes]
+    return [sample for key in keys for sample in by_key[key]], [f"images by {path.name}, {len(found)} rows", *notes, *more]
 
 
 def group_table(path: Path, own: CfgNode) -> dict[str, str]:
@@ -86,7 +113,7 @@ def group_table(path: Path, own: CfgNode) -> dict[str, str]:
     places = {}
     for column in ("PATH", "GROUP"):
         usual = [name for name in (own[f"CSV_{column}"], *COLUMNS[column]) if name]
-        name = next((name for wanted in usual for name in head if name.lower() == wanted.lower()), None)
+        name = next((name for wanted in usual for name in head if _usual(name) == _usual(wanted)), None)
         if name is None:
             said = f"its columns: {', '.join(head) or 'none'}"
             raise UserError(f"{path} has no column for the {column.lower()} (DATASET.CSV_{column} names it); {said}")
@@ -107,10 +134,16 @@ def _read(path: Path) -> Rows:
     head = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=head.count)
     try:
-        reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.replace("\n", " ") for cell in cells]) for cells in reader]
+        return [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise UserError(f"{path} is no readable CSV: {error}") from error
+
+
+def _usual(column: str) -> str:
+    """The name of a column as :data:`COLUMNS` has it: "Patient ID" is "patient_id"."""
+    return re.sub(r"[ -]+", "_", column.strip().lower())
 
 
 def _is_medmnist(cells: Sequence[str]) -> bool:
@@ -129,7 +162,7 @@ def _columns(path: Path, rows: Rows, own: CfgNode) -> tuple[Mapping[str, int], R
         if wide:
             raise UserError(f"{path}, line {wide}: several labels for one image, and a class is one label")
         return dict(zip(MEDMNIST, range(3), strict=True)), rows, ["MedMNIST's own table: split, file, label"]
-    lower = [name.lower() for name in head]
+    lower = [_usual(name) for name in head]
     places = {}
     for column, usual in COLUMNS.items():
         given = own[f"CSV_{column}"]
@@ -150,25 +183,56 @@ def _columns(path: Path, rows: Rows, own: CfgNode) -> tuple[Mapping[str, int], R
     return places, rows[1:], [f"columns: {said}"]
 
 
-def _below(name: str, table: Path, images: Path, where: str) -> str:
-    """The image's path below the image folder, with "/"; a name without suffix is completed.
+class _Below:
+    """Finds the images of a table below the image folder.
 
-    Raises:
-        UserError: no name, no such image, or one outside of the folder.
+    Attributes:
+        searched: images so far that lie elsewhere than their row says, found by their names.
     """
-    if not name:
-        raise UserError(f"{where}: no path")
-    path = name.replace("\\", "/")
-    if PureWindowsPath(path).drive:
-        raise UserError(f"{where}: {name} is a path on a Windows disk: write it from the image folder {images}")
-    bases = (images, table.parent)
-    full = next((place for base in bases for place in _spellings(base / path) if place.is_file()), None)
-    if full is None:
-        raise UserError(f"{where}: no image {name} in {images}")
-    below = os.path.relpath(os.path.normpath(full), images)
-    if below.startswith(".."):
-        raise UserError(f"{where}: {name} lies outside of the image folder {images} (DATASET.FOLDER)")
-    return PurePosixPath(below).as_posix()
+
+    def __init__(self, table: Path, images: Path) -> None:
+        self.table, self.images, self.searched = table, images, 0
+
+    def of(self, name: str, where: str) -> str:
+        """The image's path below the image folder, with "/"; a name without suffix is completed, one without folder searched.
+
+        Raises:
+            UserError: no name, no such image or several, or one outside of the folder.
+        """
+        if not name:
+            raise UserError(f"{where}: no path")
+        path = name.replace("\\", "/")
+        if PureWindowsPath(path).drive:
+            raise UserError(f"{where}: {name} is a path on a Windows disk: write it from the image folder {self.images}")
+        bases = (self.images, self.table.parent)
+        full = next((place for base in bases for place in _spellings(base / path) if place.is_file()), None)
+        if full is None:
+            return self._searched(path, where)
+        for spelt in (os.path.normpath(full), os.path.realpath(full)):  # the folder itself may be reached by a link
+            below = os.path.relpath(spelt, self.images)
+            if not below.startswith(".."):
+                return PurePosixPath(below).as_posix()
+        raise UserError(f"{where}: {name} lies outside of the image folder {self.images} (DATASET.FOLDER)")
+
+    def _searched(self, name: str, where: str) -> str:
+        found = [] if "/" in name else self._by_name.get(name.lower(), [])
+        if len(found) > 1:
+            raise UserError(f"{where}: {name} is both {found[0]} and {found[1]}: write the path from {self.images}")
+        if not found:
+            raise UserError(f"{where}: no image {name} in {self.images}, where paths start from (DATASET.FOLDER)")
+        self.searched += 1
+        return found[0]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """Paths by name with and without suffix, in lower case."""
+        found: dict[str, list[str]] = {}
+        for path in image_files(self.images, IMAGE_SUFFIXES):
+            name = path.name.lower()
+            suffix = next(suffix for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True) if name.endswith(suffix))
+            for key in (name, name.removesuffix(suffix)):
+                found.setdefault(key, []).append(path.relative_to(self.images).as_posix())
+        return found
 
 
 def _spellings(path: Path) -> list[Path]:
@@ -187,7 +251,7 @@ def _key(row: Mapping[str, str], labels: dict[str, str], where: str) -> str:
     label, name = row.get("LABEL", ""), row.get("CLASS", "")
     if "CLASS" not in row:
         name = label
-    if not name:
+    if not name or name.lower() == "nan":
         raise UserError(f"{where}: no {'class' if 'CLASS' in row else 'label'}")
     if "CLASS" in row and "LABEL" in row and labels.setdefault(name, label) != label:
         raise UserError(f'{where}: the class "{name}" has the label {label} here and {labels[name]} before')
@@ -201,12 +265,23 @@ def _part(row: Mapping[str, str], where: str) -> str:
     return PART_NAMES.get(given.lower(), "")
 
 
+def _relabelled(found: dict[str, Sample], own: CfgNode) -> tuple[dict[str, Sample], list[str]]:
+    """1.0 as 1, where all labels are whole numbers with a point and no mapping names them so; and what is to be said."""
+    keys = {sample.key for sample in found.values()}
+    several = {key for key in keys if "|" in key}
+    said = f'{len(several)} classes are several findings in one, "{min(several)}" say' if several else ""
+    whole = {key: str(int(float(key))) for key in keys if re.fullmatch(r"-?\d+\.0+", key)}
+    if len(set(whole.values())) == len(keys) and keys.isdisjoint(map(str, (*own.CLASS_FOLDERS, *own.CLASSNAMES))):
+        found = {path: replace(sample, key=whole[sample.key]) for path, sample in found.items()}
+    return found, [said] if said else []
+
+
 def _ordered(keys: set[str], labels: Mapping[str, str]) -> list[str]:
     """Keys by their label, numbers as numbers."""
     by = {key: labels.get(key, key) for key in keys}
     if len(set(by.values())) < len(by):
         twins = [key for one, key in pairwise(sorted(by, key=lambda key: by[key])) if by[one] == by[key]]
         raise UserError(f'two classes have the label {by[twins[0]]}, "{twins[0]}" is one of them')
-    if all(value.isdigit() for value in by.values()):
+    if all(value.removeprefix("-").isdecimal() for value in by.values()):
         return sorted(by, key=lambda key: int(by[key]))
     return sorted(by, key=lambda key: by[key])

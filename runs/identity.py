@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from yacs.config import CfgNode
 
 from analysis.results import CONFIG, OWN_SPLIT, folder_name
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
+from dassl.utils import UserError, atomic
 from datasets.config import read_yaml
 from runs.overrides import OWN_IMAGES
 from trainers import methods
@@ -138,11 +137,8 @@ def _same_place(old: str, old_root: str, new: str, new_root: str) -> bool:
 
 def save_config(cfg: CfgNode, folder: str | Path) -> None:
     """Write the full resolved config."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{CONFIG}.{os.getpid()}"
-    temporary.write_text(cfg.dump())
-    os.replace(temporary, folder / CONFIG)
+    with atomic(Path(folder) / CONFIG) as temporary:
+        Path(temporary).write_text(cfg.dump())
 
 
 def check_same_settings(cfg: CfgNode, folder: Path) -> None:

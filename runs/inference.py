@@ -20,7 +20,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, UserError, read_image
 from datasets.facts import facts_without_images
-from datasets.never_data import LeftOut, image_files
+from datasets.never_data import LeftOut, image_files, refuse_odd_bytes
 from runs.config import default_config, merge_file, section_of
 from runs.ranges import check_values
 from trainers.base import VLTrainer
@@ -151,7 +151,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     What is never data (:mod:`datasets.never_data`) is left out of folders and counted in the log.
 
     Raises:
-        UserError: a path that does not exist, or no image at all.
+        UserError: a path that does not exist or is no UTF-8, or no image at all.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -161,6 +161,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
             if str(left_out):
                 log.info("%s: %s", path, left_out)
         elif path.exists():
+            refuse_odd_bytes(path)
             found[path] = None
         else:
             raise UserError(f"no such file or folder: {path}")

@@ -5,6 +5,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 parse_arguments "$@"
 known="$("$PYTHON" "$REPO/train.py" --list-methods few_shot)"
+for method in ${METHODS:-}; do
+    [[ " $known " == *" $method "* ]] || fail "METHODS: no method \"$method\"; methods: $known"
+done
 why="$(mktemp)"
 trap 'rm -f "$why"' EXIT
 status=0

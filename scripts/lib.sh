@@ -38,14 +38,14 @@ parse_arguments() {
     fi
     is_dataset "${POSITIONAL[0]}" || fail "unknown dataset \"${POSITIONAL[0]}\"; datasets: $(dataset_names)(or a YAML file)"
     DATASET_FILE="$(dataset_file "${POSITIONAL[0]}")"
-    DATASET="$(basename "$DATASET_FILE" .yaml)"
+    DATASET="$(basename "$DATASET_FILE")" DATASET="${DATASET%.y*ml}"
     local word
     for word in "${POSITIONAL[@]:1}"; do
         [[ "$word" =~ ^[0-9]+$ ]] || fail "\"$word\" is not a number (shots, seed)"
     done
 }
 
-dataset_file() { if [[ "$1" == *.yaml ]]; then echo "$1"; else echo "$REPO/configs/datasets/$1.yaml"; fi; }
+dataset_file() { if [[ "$1" == *.yaml || "$1" == *.yml ]]; then echo "$1"; else echo "$REPO/configs/datasets/$1.yaml"; fi; }
 is_dataset() { [ -f "$(dataset_file "$1")" ]; }
 dataset_names() { (cd "$REPO/configs/datasets" && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' '); }
 

@@ -209,6 +209,8 @@ def test_several_datasets_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFix
                         ([str(config), "DATASET.GROUPBY", "x"], 'Did you mean "DATASET.GROUP_BY"?'),
                         ([str(config), "DATASET.NUM_SHOTS", "2"], "DATASET.NUM_SHOTS is not read here"),
                         ([str(config), "DATASET.SPLIT", "leakfree"], "must be grouped"),
+                        ([str(config), "DATASET.CSV", "x.csv", "--show", "1"], "--show stands behind KEY VALUE pairs"),
+                        ([str(config), "INPUT.WINDOW", "5"], "INPUT.WINDOW 5: must be numbers with commas, as 1,2"),
                         ([str(config), "--json", str(config / "x.json")], "cannot be written"),
                         ([str(config), "--workers", "-1"], "--workers is -1")):  # fmt: skip
         assert command.main(words) == 2

@@ -47,6 +47,12 @@ def test_class_folders(capsys) -> None:
     assert list(found.classnames) == ["bright", "dark"] and found.template == "a X-ray photo of a {}."
 
 
+def test_a_setting_of_nothing_is_kept() -> None:
+    classes(Path("mine"), bright=12, dark=12)
+    assert new.main(["mine", "DATASET.SPLIT_SEED", "0"]) == 0 and own()["SPLIT_SEED"] == 0
+    assert "seed 0" in " ".join(dataset(Path("mine.yaml")).notes)
+
+
 def test_a_second_call_does_not_overwrite(capsys) -> None:
     classes(Path("mine"), bright=4, dark=4)
     assert new.main(["mine"]) == 0
@@ -115,6 +121,7 @@ REFUSED = {
     "other": (["mine", "DATASET.FOLDER", "there"], "DATASET.FOLDER is not for this command"),
     "input": (["mine", "INPUT.EXIF", "True"], "INPUT.EXIF is not for this command"),
     "one": (["mine", "DATASET.INCLUDE", '["bright"]'], 'has one class, "bright"'),
+    "list": (["mine", "DATASET.INCLUDE", "bright"], "DATASET.INCLUDE bright: must be a list, as \"['a', 'b']\""),
     "value": (["mine", "DATASET.MODALITY"], "has no value"),
     "written": (["mine", "-o", "file/x.yaml"], "file/x.yaml cannot be written"),
 }

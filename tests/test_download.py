@@ -218,6 +218,11 @@ def test_drive_where_the_hub_fails(hub: FakeHub, good: bytes, run, tmp_path: Pat
     assert asked[-1] == (by_key()["btmri"].drive_id, True, 0.5)
 
 
+def test_a_mirror_that_does_not_answer_is_told_in_plain_words(hub: FakeHub, run) -> None:
+    status, _, err = run("btmri", "--source", "http://127.0.0.1:9/x", "--attempts", "1")
+    assert status == 2 and "http://127.0.0.1:9/x: no connection to 127.0.0.1 (Connection refused)" in err and "Pool" not in err
+
+
 def test_gdown_takes_what_it_is_given(hub: FakeHub, tmp_path: Path) -> None:
     """The real gdown knows every argument; without a network it fails with one of the errors that are expected."""
     options = command.Options(tmp_path, timeout=0.5, attempts=1)

@@ -182,7 +182,10 @@ def test_comparison_goes_on_without_the_methods_that_cannot_run(tmp_path: Path) 
     config = write_yaml(tmp_path / "mine.yaml", FOLDER=str(images))
     env = os.environ | {"METHODS": "ZeroshotCLIP BiomedDPT LinearProbe", "SHOTS": "1", "BACKBONE": "PhantomCLIP",
                         "OUTPUT": str(tmp_path / "out"), "HF_HUB_OFFLINE": "1", "PYTHON": sys.executable}  # fmt: skip
+    config = config.rename(config.with_suffix(".yml"))
     call = ["bash", "scripts/compare.sh", str(config), "1", "--", "DATALOADER.NUM_WORKERS", "0"]
+    wrong = subprocess.run(call, cwd=REPO, env=env | {"METHODS": "ZeroShot"}, capture_output=True, text=True, timeout=300)
+    assert wrong.returncode == 2 and wrong.stderr.startswith('error: METHODS: no method "ZeroShot"; methods: ')
     done = subprocess.run(call, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     few, both = done.stdout.split("Base-to-new accuracy", 1)

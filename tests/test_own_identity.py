@@ -120,6 +120,24 @@ def test_a_published_name_is_not_for_own_images(title: str) -> None:
         own(TITLE=title)
 
 
+def test_runs_on_other_images_of_one_folder_are_told_below_every_table(tmp_path: Path, capfd) -> None:
+    for kind in ("bright", "dark", "grey"):
+        draw(tmp_path / "i" / kind, kind, 8)
+    config = write_yaml(tmp_path / "mine.yaml", FOLDER=str(tmp_path / "i"))
+    for seeds in ((1,), (2,)):
+        for method in ("CoOp", "ZeroshotCLIP"):
+            assert run(config, tmp_path / "out", method=method, seeds=seeds) == 0
+    capfd.readouterr()
+    assert parse_results.main([str(tmp_path / "out")]) == 0 and "NOT COMPARABLE" not in capfd.readouterr().out
+    assert run(config, tmp_path / "out", "DATASET.EXCLUDE", "['grey']", method="LinearProbe") == 0
+    draw(tmp_path / "i" / "grey", "grey", 2, start=50)
+    assert run(config, tmp_path / "out", method="CoOp", seeds=(3,)) == 0
+    capfd.readouterr()
+    assert parse_results.main([str(tmp_path / "out")]) == 0
+    said = "mine: NOT COMPARABLE, its runs differ in images, class names or parts of the split, in 3 ways: as CoOp seed "
+    assert said in capfd.readouterr().out
+
+
 def test_the_folder_of_a_published_name_is_refused_from_python_too(tmp_path: Path) -> None:
     draw(tmp_path / "busi" / "dark", "dark", 3)
     with pytest.raises(UserError, match='"busi" is a published dataset'):
@@ -158,5 +176,9 @@ def test_prompts_are_about_the_title(tmp_path: Path) -> None:
     (tmp_path / "images" / "__MACOSX").mkdir()
     config = write_yaml(tmp_path / "knees.yaml", FOLDER=str(tmp_path / "images"), MODALITY="MRI")
     assert (facts_for(str(config)).name, facts_for(str(config)).classnames) == ("knees", ("bright", "dark"))
+    for more in ({"CSV": "table.csv"}, {"EXCLUDE": ["dark"]}, {"INCLUDE": ["bright"]}):
+        other = write_yaml(tmp_path / "other.yaml", FOLDER=str(tmp_path / "images"), MODALITY="MRI", **more)
+        with pytest.raises(UserError, match="name them in DATASET.CLASSNAMES"):
+            facts_for(str(other))
     write_yaml(config, FOLDER=str(tmp_path / "images"), MODALITY="MRI", TITLE="left", CLASSNAMES={"0": "sick", "1": "well"})
     assert (facts_for(str(config)).name, facts_for(str(config)).classnames) == ("left", ("sick", "well"))

@@ -112,6 +112,9 @@ MISTAKES = {
     "line 2: no image nowhere.png": (["path", "class"], [["nowhere.png", "a"]]),
     "line 2: ../mine.yaml lies outside": (["path", "class"], [["../mine.yaml", "a"]]),
     "line 2: C:\\x.png is a path on a Windows disk": (["path", "class"], [["C:\\x.png", "a"]]),
+    "line 2: 3 cells under 2 columns": (["path", "class"], [["dark_0.png", "opacity", " left"]]),
+    "line 3: no label": (["path", "label"], [["dark_0.png", "0"], ["dark_1.png", "nan"]]),
+    "has a header and no rows": (["path", "class"], []),
     "line 2: no class": (["path", "class"], [["dark_0.png", ""]]),
     "line 2: no path": (["path", "class"], [["", "a"]]),
     "some rows have a split and some have none": (["path", "class", "split"], [[*ROWS[0][:2], ""], ROWS[1]]),
@@ -128,6 +131,37 @@ MISTAKES = {
 def test_a_mistake_is_told_with_its_line(said: str, place: Path) -> None:
     table(place, *MISTAKES[said])
     assert said in refused(place / "mine.yaml")
+
+
+def test_labels_are_numbers_however_they_are_written(place: Path) -> None:
+    for written, names in ((("0.0", "2.0", "10.0"), ["0", "2", "10"]), (("-1", "0", "1"), ["-1", "0", "1"])):
+        table(place, ["path", "label"], [[row[0], written[n % 3]] for n, row in enumerate(ROWS)])
+        assert dataset(place / "mine.yaml").all_classnames == names
+    table(place, ["path", "label"], [[row[0], f"{n % 2}.0"] for n, row in enumerate(ROWS)])
+    mapped = write_yaml(
+        place / "mapped.yaml", FOLDER=str(place / "images"), CSV="table.csv", CLASSNAMES={1.0: "ill", 0.0: "well"}
+    )
+    assert dataset(mapped).all_classnames == ["ill", "well"]
+    table(place, ["path", "class"], [[row[0], "a\nb" if n % 2 else "c"] for n, row in enumerate(ROWS)])
+    assert dataset(place / "mine.yaml").all_classnames == ["a b", "c"]
+
+
+def test_names_of_images_are_searched_and_columns_known_as_nih_has_them(place: Path) -> None:
+    rows = [[Path(row[0]).name.upper(), "No Finding" if n % 2 else "Mass|Nodule", f"p{n // 2}"] for n, row in enumerate(ROWS)]
+    table(place, ["Image Index", "Finding Labels", "Patient ID"], rows)
+    said = (found := dataset(place / "mine.yaml")).notes
+    assert sum(map(len, parts(found).values())) == 24 and "12 groups, each whole in one part" in said
+    assert any(note.startswith("24 images found by their names alone") for note in said)
+    assert '1 classes are several findings in one, "Mass|Nodule" say' in said
+    draw(place / "images" / "twin", "dark", 1)
+    assert "DARK_0.PNG is both dark_0.png and twin/dark_0.png" in refused(place / "mine.yaml")
+
+
+def test_paths_through_a_link_to_the_folder(place: Path) -> None:
+    (place / "link").symlink_to(place / "images")
+    table(place, ["path", "class"], [[str(place / "link" / row[0]), row[1]] for row in ROWS])
+    linked = write_yaml(place / "linked.yaml", FOLDER=str(place / "link"), CSV="table.csv")
+    assert sum(map(len, parts(dataset(linked)).values())) == 24
 
 
 def test_columns_and_tables_that_are_not_there(place: Path) -> None:

@@ -93,6 +93,7 @@ SIGNED = DEEP.astype(np.int32) - 1024
 KINDS = {
     "12 in 16": DEEP,
     "16": RNG.integers(9, 65000, (23, 31)).astype(np.uint16),
+    "signed 8": RNG.integers(-120, 101, (23, 31)).astype(np.int8),
     "signed 16": SIGNED.astype(np.int16),
     "signed 32": SIGNED * 70_000,
     "unsigned 32": RNG.integers(5, 2**32 - 9, (23, 31)).astype(np.uint32),

@@ -176,4 +176,5 @@ def test_a_page_that_cannot_be_written_leaves_nothing(runs_folder: Path, tmp_pat
     taken = tmp_path / "taken"
     taken.mkdir()
     assert report.main([str(runs_folder), "-o", str(taken)]) == 2
-    assert "cannot be written" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert f"error: {taken}: Is a directory; name a file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

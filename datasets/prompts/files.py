@@ -15,7 +15,7 @@ from dassl.utils import UserError, atomic
 from datasets import by_key, of_name
 from datasets.config import read_yaml
 from datasets.facts import DatasetFacts, facts_without_images
-from datasets.made_splits import PART_NAMES
+from datasets.made_splits import part_of
 from datasets.names import spelled
 from datasets.never_data import data_folders
 from datasets.prompts import rules
@@ -49,9 +49,14 @@ def _from_yaml(path: Path) -> DatasetFacts:
     if own["NAME"] in published:
         return facts_for(published[own["NAME"]])
     folder = Path(own["FOLDER"] or "/nowhere").expanduser()
+    elsewhere = next((key for key in ("CSV", "INCLUDE", "EXCLUDE") if own.get(key)), "")
+    if (folder / "split.json").is_file() and not elsewhere:
+        elsewhere = "a split.json"
+    if elsewhere and not own["CLASSNAMES"]:
+        raise UserError(f"{path}: with {elsewhere} the folders are not all of the classes: name them in DATASET.CLASSNAMES")
     names = own["CLASSNAMES"] or ([spelled(entry.name) for entry in data_folders(folder)] if folder.is_dir() else [])
     names = list(names.values()) if isinstance(names, dict) else names  # a mapping from folders
-    if any(str(name).lower() in PART_NAMES for name in names):
+    if any(part_of(str(name)) for name in names):
         raise UserError(f"{path}: {folder} has parts of a split for folders: name the classes in DATASET.CLASSNAMES")
     own["TITLE"] = str(own["TITLE"]).strip() or path.stem
     if not own["MODALITY"] or not names:

@@ -160,7 +160,8 @@ def _open(remote: Remote, start: int, timeout: float) -> Response:
     except requests.exceptions.Timeout as error:
         raise CutError(f"no answer for {timeout:g} s") from error
     except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        raise CutError(f"no connection to {urlsplit(url).hostname} ({reason(error)})") from error
+        system = re.search(r"\[Errno -?\d+\] ([^'\")]+)", str(error))  # the rest is how requests got there
+        raise CutError(f"no connection to {urlsplit(url).hostname} ({system[1] if system else reason(error)})") from error
     except requests.exceptions.RequestException as error:
         raise SourceError(reason(error)) from error
     if response.status_code == 416 and start:  # what is here is longer than what is there

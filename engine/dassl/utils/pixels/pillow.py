@@ -17,7 +17,7 @@ from dassl.utils.pixels.scaling import scaled
 from dassl.utils.pixels.settings import PixelSettings, Refusal, say_once
 
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
-WHITE_IS_ZERO, UNSIGNED = 0, 1
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 ORIENTATION = 274
 TRANSPARENT_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # of 16-bit colours, Pillow's way to unpack the high bytes, and the one that finds the low bytes in their place
@@ -88,8 +88,13 @@ def opened(path: str, settings: PixelSettings) -> Iterator[Image.Image]:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """One channel of more than 8 bits."""
-    return image.mode == "F" or image.mode.startswith("I")
+    """One channel of more than 8 bits, or of 8 with a sign."""
+    return image.mode == "F" or image.mode.startswith("I") or _is_signed_byte(image)
+
+
+def _is_signed_byte(image: Image.Image) -> bool:
+    """8 bits with a sign, which Pillow takes for bytes without."""
+    return image.mode == "L" and _tiff(image, SAMPLE_FORMAT, (UNSIGNED,)) == (SIGNED,) and _tiff(image, BITS, ()) == (8,)
 
 
 def is_deep_colour(image: Image.Image) -> bool:
@@ -126,6 +131,8 @@ def _deep_grey(image: Image.Image, settings: PixelSettings) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "I" and _tiff(image, BITS, ()) == (32,) and _tiff(image, SAMPLE_FORMAT, (UNSIGNED,)) == (UNSIGNED,):
         values = values.view(np.uint32)  # Pillow has signed 32 bits only
+    if _is_signed_byte(image):  # Pillow reads none whose white is zero
+        values = values.view(np.int8)
     grey = scaled(values, settings.window)
     return 255 - grey if _tiff(image, PHOTOMETRIC, ()) == (WHITE_IS_ZERO,) else grey
 
