@@ -150,8 +150,7 @@ def predict(args: argparse.Namespace) -> int:
     text = rendered(rows, args, about)
     if args.output:
         with atomic(args.output) as temporary:
-            # a name that is no UTF-8 as Python and JSON write its bytes: the file is UTF-8 whatever the names are
-            Path(temporary).write_text(text, encoding="utf-8", errors="backslashreplace")
+            Path(temporary).write_text(text, encoding="utf-8")
         print(f"{len(rows)} images: {args.output}")
     else:
         print(text, end="")

@@ -77,16 +77,14 @@ IMAGES[0] = Fault(IMAGE, "is a folder without images", "predict.py {run} a.png",
 
 ODD = "many/caf\udce9.png"
 NAMES = [
-    Fault(TEXT, "no UTF-8, in a table", "predict.py {run} many", "caf", 0, given={ODD: png()}),
-    Fault(TEXT, "no UTF-8, into CSV", "predict.py {run} many -o out.csv", "1 images", 0, given={ODD: png()}),
-    Fault(TEXT, "no UTF-8, into JSON", "predict.py {run} many -o out.json", "1 images", 0, given={ODD: png()}),
-    Fault(TEXT, "no UTF-8, unreadable, into JSON", "predict.py {run} many -o out.json", "1 images", 3,
-          given={ODD: b"", "many/b.png": png()}),
-    Fault(TEXT, "no UTF-8, maps", "-m explain {run} many -o maps", "caf", 0, given={ODD: png()}),
+    Fault(TEXT, "no UTF-8, in a table", "predict.py {run} many", "is no UTF-8: rename it", given={ODD: png()}),
+    Fault(TEXT, "no UTF-8, into CSV", "predict.py {run} many -o out.csv", "is no UTF-8: rename it", given={ODD: png()}),
+    Fault(TEXT, "no UTF-8, into JSON", "predict.py {run} many/caf* -o out.json", "no such file or folder", given={ODD: png()}),
+    Fault(TEXT, "no UTF-8, maps", "-m explain {run} many -o maps", "is no UTF-8: rename it", given={ODD: png()}),
+    Fault(TEXT, "a formula, in a picture", "predict.py {run} many --explain maps", "a$", 0, given={"many/a$\\frac$.png": png()}),
     Fault(TEXT, "line breaks, in CSV", "predict.py {run} many --format csv", '"many/a\nb.png"', 0, given={"many/a\nb.png": png()}),
     Fault(TEXT, "a formula, in CSV", "predict.py {run} . --format csv", "\n'=cmd()", 0, given={"=cmd().png": png()}),
     Fault(TEXT, "a minus, in CSV", "predict.py {run} . --format csv --top-k 1", "\n'-1+1.png", 0, given={"-1+1.png": png()}),
-    Fault(TEXT, "no UTF-8, unreadable", "predict.py {run} many", "caf", 3, given={ODD: b""}),
 ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ SETTINGS = [
 ARGUMENTS = [
     Fault(NUMBER, "a seed beyond 64 bit", f"train.py {{few}} --seeds {2**64} --output-root out {{quick}}", "seed"),
     Fault(NUMBER, "a seed of 4400 digits", f"train.py {{few}} --seeds {'9' * 4400} --output-root out {{quick}}", "seeds"),
-    Fault(NAME, "method", "train.py {train} --trainer CoOpp", "config key"),
+    Fault("arguments that do not fit", "an option behind overrides", "train.py {train} --trainer CoOpp", "options come first"),
     Fault(NAME, "method", "train.py --trainer CoOpp {own} --output-dir out", 'unknown trainer "CoOpp". Did you mean'),
     Fault(NAME, "backbone", "train.py --trainer CoOp --backbone Clipp {own} --output-dir out", "Clipp"),
     Fault(NAME, "dataset file", "train.py --trainer CoOp --dataset-config-file nowhere.yaml --output-dir out", "no config file"),
