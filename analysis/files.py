@@ -28,8 +28,8 @@ def require_target(path: Path) -> None:
         OSError: something else is there, or nothing can be written there.
     """
     if path.exists() and not path.is_file():
-        code, kind = (errno.EISDIR, "a folder") if path.is_dir() else (errno.EINVAL, "not a regular file")
-        raise OSError(code, f"cannot be written, it is {kind}", str(path))
+        code, said = (errno.EISDIR, "Is a directory") if path.is_dir() else (errno.EINVAL, "not a regular file")
+        raise OSError(code, said, str(path))
     place = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
     if not place.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
