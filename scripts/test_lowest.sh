@@ -31,4 +31,4 @@ sys.exit(f"error: .venv-lowest has {'; '.join(wrong)}: remove it and run this ag
 PY
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 fast=(parts download feature_methods departures backbones export engine_data figures metrics prompt_generator dataset_check)
-"$lowest/bin/python" -m pytest $(printf 'tests/test_%s.py ' "${fast[@]}") "$@"
+"$lowest/bin/python" -m pytest -n "${TEST_JOBS:-2}" --dist loadfile $(printf 'tests/test_%s.py ' "${fast[@]}") "$@"

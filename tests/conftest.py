@@ -18,6 +18,8 @@ from PIL import Image
 from dassl.utils.logger import _Stdout
 
 REPO = Path(__file__).parents[1]
+# also of programs that tests start: what is equal to the bit has equal threads
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 SHARED = REPO.parent / "shared"
 sys.path.insert(0, str(REPO))
 
@@ -27,8 +29,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 @pytest.fixture(scope="session", autouse=True)
 def _small_and_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Two threads, and a feature store of the session's own."""
-    torch.set_num_threads(2)
+    """Two threads, or one where two test processes share the machine, and a feature store of the session's own."""
+    torch.set_num_threads(THREADS)
     os.environ["BIOMED_DPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

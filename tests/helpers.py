@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from backbones import VisionLanguageBackbone
-from tests.conftest import REPO
+from tests.conftest import REPO, THREADS
 
 
 def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split: str, dataset: str = "btmri", seed: int = 1,
@@ -64,7 +64,7 @@ def quick(method: str, folder: Path, root: Path, out: Path, split: str = "all", 
 
 def command(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """train.py in a process of its own, without network."""
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"} | environment
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(THREADS)} | environment
     call = [sys.executable, str(REPO / "train.py"), *words]
     return subprocess.run(call, env=env, cwd=REPO, capture_output=True, text=True, timeout=300)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
+from tests.conftest import BTMRI_CLASSES, REPO, THREADS, write_dataset
 from tests.fake_hub import FakeHub, Served, left, serving, whole, zipped
 
 
@@ -68,7 +68,7 @@ def test_two_processes_at_once_fetch_once(hub: FakeHub, good: bytes, tmp_path: P
 
 def script(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     call = ["bash", *words, "--", "DATALOADER.NUM_WORKERS", "0"]
-    env = os.environ | {"BACKBONE": "PhantomCLIP", "OMP_NUM_THREADS": "2"} | environment
+    env = os.environ | {"BACKBONE": "PhantomCLIP", "OMP_NUM_THREADS": str(THREADS)} | environment
     return subprocess.run(call, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
 
 

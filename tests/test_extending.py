@@ -53,7 +53,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(REPO / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     for name in LINKED:
         (copy / name).symlink_to(REPO / name)
-    for script in ("train.py", "parse_results.py"):
+    for script in ("train.py", "parse_results.py", "entry.py"):
         shutil.copy(REPO / script, copy / script)
     for language, file, text in blocks():
         if language == "bash":

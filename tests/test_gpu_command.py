@@ -15,14 +15,14 @@ import pytest
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import environment, measure, pack, rows, steps, whole
 from benchmarks.setting import MeasurementFailed, Setting, isolated
-from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
+from tests.conftest import BTMRI_CLASSES, REPO, THREADS, write_dataset
 from tests.test_benchmarks import KVASIR
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 
 
 def script(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "2"} | settings
+    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": str(THREADS)} | settings
     return subprocess.run(["bash", "benchmarks/gpu.sh", *words], cwd=REPO, env=env, capture_output=True, text=True, timeout=500)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parse_results
+import train
 from backbones import build_backbone
 from backbones.vocabulary import unknown_words
 from dassl.utils import UserError
@@ -193,11 +194,13 @@ def test_comparison_goes_on_without_the_methods_that_cannot_run(tmp_path: Path) 
     assert "BiomedDPT: no LLM prompts" in both and "LinearProbe: LinearProbe learns a classifier" in both
     ran = {record["method"] for record in records(tmp_path / "out")}
     assert ran == {"ZeroshotCLIP", "LinearProbe"}
-    # what no method can run with ends it at once
-    (images / "bright").rename(images / ".bright")
-    (images / "dark").rename(images / ".dark")
-    done = subprocess.run(call, cwd=REPO, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and 'one class, "grey"' in done.stderr
+
+
+def test_what_no_method_can_run_with_ends_a_comparison_at_once(tmp_path: Path, capfd) -> None:
+    config = write_yaml(tmp_path / "mine.yaml", FOLDER=str(folders(tmp_path / "i", grey=8)))
+    assert train.main(["--list-methods", "few_shot", "--dataset-config-file", str(config)]) == 2
+    told = capfd.readouterr()
+    assert told.out == "" and told.err.count("error: ") == 1 and 'one class, "grey"' in told.err
 
 
 def test_the_results_file_of_before_has_no_warnings(tmp_path: Path, capfd) -> None:

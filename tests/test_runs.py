@@ -19,7 +19,7 @@ from dassl.utils import UserError
 from datasets import by_key
 from runs.protocols import check_fits
 from runs.tasks import TASKS
-from tests.conftest import BTMRI_CLASSES, REPO, SHARED, write_dataset
+from tests.conftest import BTMRI_CLASSES, REPO, SHARED, THREADS, write_dataset
 from tests.helpers import arguments, command
 from trainers import methods
 
@@ -97,7 +97,7 @@ def test_a_killed_run_resumes_and_ends_the_same(tiny_biomedclip, btmri_root, tmp
 
 
 def script(name: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHON": sys.executable, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"} | environment
+    env = os.environ | {"PYTHON": sys.executable, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(THREADS)} | environment
     return subprocess.run(["bash", f"scripts/{name}", *words], cwd=REPO, env=env, capture_output=True, text=True, timeout=500)
 
 
