@@ -121,13 +121,13 @@ def test_halves_of_one_class_are_told_in_the_table(tmp_path: Path, capfd) -> Non
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=5), st.integers(-1, 8))
 def test_shortages_by_counting(sizes: list[tuple[int, int]], shots: int) -> None:
     split = {"train": [], "val": [("v", label, f"c{label}") for label in range(len(sizes))], "test": []}
-    for label, (train, test) in enumerate(sizes):
-        split["train"] += [(f"a{n}", label, f"c{label}") for n in range(train)]
-        split["test"] += [(f"b{n}", label, f"c{label}") for n in range(test)]
+    for label, (of_train, of_test) in enumerate(sizes):
+        split["train"] += [(f"a{n}", label, f"c{label}") for n in range(of_train)]
+        split["test"] += [(f"b{n}", label, f"c{label}") for n in range(of_test)]
     said = " | ".join(shortages(split, shots, trained=True))
-    without_training = [f"c{label}" for label, (train, _) in enumerate(sizes) if not train]
-    without_test = [f"c{label}" for label, (_, test) in enumerate(sizes) if not test]
-    few = [f"c{label} {train}" for label, (train, _) in enumerate(sizes) if 0 < train < shots]
+    without_training = [f"c{label}" for label, (count, _) in enumerate(sizes) if not count]
+    without_test = [f"c{label}" for label, (_, count) in enumerate(sizes) if not count]
+    few = [f"c{label} {count}" for label, (count, _) in enumerate(sizes) if 0 < count < shots]
     assert (
         ("no training images of " + ", ".join(without_training) in said)
         if without_training
