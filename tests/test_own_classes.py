@@ -196,7 +196,7 @@ def test_comparison_goes_on_without_the_methods_that_cannot_run(tmp_path: Path) 
     assert ran == {"ZeroshotCLIP", "LinearProbe"}
 
 
-def test_what_no_method_can_run_with_ends_a_comparison_at_once(tmp_path: Path, capfd) -> None:
+def test_what_no_method_can_run_with_ends_a_comparison_at_once(tmp_path: Path, capfd, log_off_stdout) -> None:
     config = write_yaml(tmp_path / "mine.yaml", FOLDER=str(folders(tmp_path / "i", grey=8)))
     assert train.main(["--list-methods", "few_shot", "--dataset-config-file", str(config)]) == 2
     told = capfd.readouterr()

@@ -87,7 +87,8 @@ def test_a_killed_run_resumes_and_ends_the_same(tiny_biomedclip, btmri_root, tmp
     whole = arguments("BiomedDPT", tiny_biomedclip, btmri_root, tmp_path / "whole", split="base", epochs=12)
     assert command(whole).returncode == 0
     broken = arguments("BiomedDPT", tiny_biomedclip, btmri_root, tmp_path / "broken", split="base", epochs=12)
-    killed = subprocess.run([sys.executable, "-c", KILLED, *broken], cwd=REPO, capture_output=True, timeout=300)
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(THREADS)}  # as command() has it
+    killed = subprocess.run([sys.executable, "-c", KILLED, *broken], cwd=REPO, env=env, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [path.name for path in (tmp_path / "broken" / "prompt_learner").glob("model*")] == ["model.pth.tar-5"]
     assert not (tmp_path / "broken" / "results.json").exists()
