@@ -30,13 +30,18 @@ def by_key() -> dict[str, type[BiomedDataset]]:
     return {cls.key: cls for cls in found if issubclass(cls, BiomedDataset) and cls.key}
 
 
+def by_any_name() -> dict[str, type[BiomedDataset]]:
+    """The published datasets by each word that stands for them, in lower case: key, class, folder."""
+    return {word.lower(): cls for key, cls in by_key().items() for word in (key, cls.__name__, cls.dataset_dir)}
+
+
 def of_name(name: str) -> type[BiomedDataset]:
     """The published dataset of a key or name ("btmri", "BTMRI"), in any case.
 
     Raises:
         UserError: there is none.
     """
-    known = {word.lower(): cls for key, cls in by_key().items() for word in (key, cls.__name__, cls.dataset_dir)}
+    known = by_any_name()
     if name.lower() not in known:
         raise UserError(
             f'unknown dataset "{name}".{nearest(name, known)} Valid: {", ".join(by_key())}, or a dataset\'s YAML file'

@@ -23,7 +23,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.utils import PixelSettings, UserError, atomic
-from datasets import by_key, tables
+from datasets import by_any_name, tables
 from datasets.check.files import Look, look_at
 from datasets.config import before_pairs, data_config
 from datasets.image_folder import ImageFolderSplit
@@ -109,7 +109,7 @@ def written(cfg: CfgNode, found: Found, opts: Sequence[str]) -> str:
     lines += [
         _line("MODALITY", own.MODALITY, "" if own.MODALITY else "X-ray, MRI, CT, ultrasound, …: part of the prompts"),
         _line("ORGAN", own.ORGAN),
-        _line("TEMPLATE", own.TEMPLATE or ImageFolderSplit.own_template(cfg))
+        _line("TEMPLATE", own.TEMPLATE)
         if own.TEMPLATE
         else '  # TEMPLATE: "a photo of a {} in the …."   # {} is the class name; without it: "a MODALITY photo of a {}."',
     ]
@@ -161,8 +161,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{path} must end in .yaml")
     if path.exists():
         raise UserError(f"{path} is there already: remove it, or name another file with -o")
-    taken = {name.casefold() for key, cls in by_key().items() for name in (key, cls.__name__, cls.dataset_dir)}
-    if path.stem.casefold() in taken:
+    if path.stem.lower() in by_any_name():
         raise UserError(f'"{path.stem}" is a published dataset: name another file with -o, whose name is your dataset\'s')
     cfg = config_for(folder, args.opts)
     found = looked(cfg)

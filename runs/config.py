@@ -11,7 +11,7 @@ from backbones import BACKBONES, check_name
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, nearest
-from datasets import by_key
+from datasets import by_any_name
 from datasets.config import dataset_defaults, merge_file
 from runs.overrides import OF_OWN_IMAGES, OWN_IMAGES, merge_overrides
 from runs.ranges import check_values
@@ -127,8 +127,7 @@ def entitle(cfg: CfgNode, named_by: str) -> None:
             raise UserError(f'DATASET.{used[0]} is read only with DATASET.NAME {OWN_IMAGES}, but it is "{own.NAME}" here')
         return
     own.TITLE = own.TITLE.strip() or named_by or Path(own.FOLDER or own.CSV).expanduser().stem
-    taken = {name.casefold() for key, cls in by_key().items() for name in (key, cls.__name__, cls.dataset_dir)}
-    if own.TITLE.casefold() in taken:
+    if own.TITLE.lower() in by_any_name():
         raise UserError(f'"{own.TITLE}" is a published dataset: give your images another name, DATASET.TITLE')
     if "\n" in own.TITLE:
         raise UserError(f"DATASET.TITLE must be one line, got {own.TITLE!r}")

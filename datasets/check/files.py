@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dassl.utils import PixelSettings, UnreadableImage, kind_of, read_image
+from dassl.utils.sources import sha256
 from datasets.check.parallel import in_parallel
 
 HASH_SIDE = 16  # the hash has HASH_SIDE² = 256 bits
@@ -62,11 +63,9 @@ def look(path: str, images: Path, settings: PixelSettings) -> Look:
     grey = picture.convert("L")
     small = np.asarray(grey.resize((HASH_INPUT, HASH_INPUT), Image.Resampling.LANCZOS))
     hashes = np.stack([_bits(small[turn]) for turn in TURNS.values()])
-    with open(full, "rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file.read())
     shape = f"{picture.size}".encode()
     thumbnail = np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    return Look(path, "", kind, picture.size, content, _digest(shape + picture.tobytes()), hashes, thumbnail)
+    return Look(path, "", kind, picture.size, sha256(Path(full)), _digest(shape + picture.tobytes()), hashes, thumbnail)
 
 
 def _bits(small: np.ndarray) -> np.ndarray:
