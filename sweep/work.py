@@ -20,13 +20,12 @@ from yacs.config import CfgNode
 from dassl.utils import UserError
 from datasets.config import merge_pairs
 from entry import told
-from runs.config import configured
+from runs.config import altered, configured
 from runs.overrides import unread
-from runs.protocols import check_fits, run_task, stage_configs
 from runs.progress import is_complete
+from runs.protocols import check_fits, run_task, stage_configs
 from runs.settings import CONFIGS, config_file
 from runs.tasks import TASKS
-from runs.config import altered
 from sweep.jobs import Job, Unit
 from trainers import methods
 
