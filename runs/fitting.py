@@ -43,13 +43,14 @@ def reasons(task: str, dataset_key: str, configure: Configure) -> dict[str, str]
             found[name] = str(error)
             continue
         dataset = dataset or build_dataset(cfg)
-        found[name] = _no_prompts(cfg, dataset) if cls.uses_prompts(cfg) else ""
+        found[name] = missing_prompts(cfg, dataset) if cls.uses_prompts(cfg) else ""
     if all(found.values()):
         raise UserError(next(iter(found.values())))
     return found
 
 
-def _no_prompts(cfg: CfgNode, dataset: object) -> str:
+def missing_prompts(cfg: CfgNode, dataset: object) -> str:
+    """Why the LLM prompts that a run with this config reads are not to be had for a built dataset; "" where they are."""
     facts = facts_of(dataset, cfg)
     names = dataset.all_classnames if isinstance(dataset, BiomedDataset) else facts.classnames
     count = cfg.TRAINER[methods()[cfg.TRAINER.NAME].section].N_PROMPTS

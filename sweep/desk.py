@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sweep.jobs import Unit
-from sweep.journal import DONE, FAILED, LOST, START, Event, Journal
+from sweep.journal import DONE, FAILED, FOUND, LOST, START, Event, Journal
 from sweep.work import Outcome
 
 TRIES = 2  # of a run that ends in an error
@@ -75,7 +75,7 @@ class Desk:
     def ended(self, unit: Unit, outcome: Outcome, slot: str, host: str = "") -> None:
         """What became of a unit whose process is still there."""
         if not outcome.said:
-            self._note(DONE, unit, slot, outcome, host)
+            self._note(FOUND if outcome.done_before else DONE, unit, slot, outcome, host)
             self.done.append(unit)
             self._screen.ended(slot, unit, outcome)
             return

@@ -19,6 +19,7 @@ from analysis.results import CONFIG, RESULTS, TASK_FOLDERS, DamagedRun, folder_n
 from sweep.jobs import Job
 
 NOWHERE = object()
+BY_PLACE = ("few_shot", "base2new")  # protocols whose runs' places follow from a job
 
 
 def done_jobs(
@@ -35,7 +36,8 @@ def done_jobs(
         if told and all(_whole(Path(output) / folder) for folder in told):
             found[job.id] = told
             continue
-        own = [_run_of(Path(output), job, stage) for stage in TASK_FOLDERS.get(job.task, {}).values()]
+        stages = () if job.targets or job.task not in BY_PLACE else TASK_FOLDERS[job.task].values()
+        own = [_run_of(Path(output), job, stage) for stage in stages]
         if own and all(own):
             found[job.id] = tuple(str(folder) for folder in own)
     return found

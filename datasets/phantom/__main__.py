@@ -24,6 +24,8 @@ from datasets.base import REHEARSAL
 from datasets.made_splits import make_split
 from entry import program
 
+SIZE = 128  # side of an image in pixels
+
 
 def generate(root: Path, key: str, per_class: int, size: int, seed: int) -> Path:
     """One dataset, whole or not at all; what is there with the same settings is left alone.
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("data/phantom"))
     parser.add_argument("--datasets", nargs="+", default=["all"], metavar="KEY", help=f"all, or {' '.join(phantom.KEYS)}")
     parser.add_argument("--per-class", type=int, default=100)
-    parser.add_argument("--size", type=int, default=128, help="side in pixels")
+    parser.add_argument("--size", type=int, default=SIZE, help="side in pixels")
     parser.add_argument("--seed", type=int, default=phantom.EVALUATION_SEED)
     parser.add_argument("--contact-sheet", type=Path, help="only write one picture per dataset into this folder")
     args = parser.parse_args(argv)
