@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.choice import SPLITS, Choice, concerns, select
+from analysis.counted import apart_notes, counted
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons
 from analysis.render import Table, render_tables
@@ -75,13 +76,14 @@ def _scope(runs: Sequence[Run], choice: Choice, contents: Contents) -> Scope:
 
 
 def tables_of(runs: Sequence[Run], choice: Choice, contents: Contents) -> list[Table]:
-    """The tables of one protocol: per dataset, then the average."""
+    """The tables of one protocol: per dataset, then the average over those that count in it."""
     datasets = tuple(sorted({run.dataset for run in runs}))
     scope = _scope(runs, choice, contents)
     hms = tuple(HM_NAMES) if contents.hm == "all" else (contents.hm,)
     groups = {name: (name,) for name in datasets}
-    if len(datasets) > 1:
-        groups[f"average over {len(datasets)} datasets"] = datasets
+    averaged = tuple(sorted({run.dataset for run in counted(runs)}))
+    if len(averaged) > 1:
+        groups[f"average over {len(averaged)} datasets"] = averaged
     tables = []
     for what, names in groups.items():
         part, narrowed = [run for run in runs if run.dataset in names], Scope(scope.metric, names, scope.seeds)
@@ -90,7 +92,9 @@ def tables_of(runs: Sequence[Run], choice: Choice, contents: Contents) -> list[T
             continue
         for k in sorted({run.shots for run in part}):
             of_k = [run for run in part if run.shots == k]
-            tables.append(base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms))
+            table = base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms)
+            apart = apart_notes(runs) if len(names) > 1 else ()
+            tables.append(replace(table, notes=table.notes + apart))
     tables += modality_tables(runs, scope) if contents.modalities else []
     return tables + (comparisons(runs, contents.metric) if contents.published else [])
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.counted import apart_notes, counted
 from analysis.predictions import Predictions, read_predictions
 from analysis.render import Cell, Table
 from analysis.results import PREDICTIONS, DamagedRun, Run
@@ -64,6 +65,7 @@ def paired_tables(runs: Sequence[Run], first: str, second: str, seed: int = 0) -
 
 def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], seed: int) -> Table:
     rows, notes, pairs = [], [], []
+    averaged = {run.dataset for run in counted(sides[0])}
     for dataset in sorted({run.dataset for side in sides for run in side}):
         by_seed = [{run.seed: run for run in side if run.dataset == dataset} for side in sides]
         seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
@@ -77,8 +79,9 @@ def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], se
         order = list(images[0])
         accuracies = [np.array([one[path] for path in order]) for one in images]
         rows.append(((dataset,), _row(accuracies, len(seeds), seed)))
-        pairs.append([float(one.mean()) for one in accuracies])
-    notes.append(_over_datasets(pairs))
+        if dataset in averaged:
+            pairs.append([float(one.mean()) for one in accuracies])
+    notes += [_over_datasets(pairs), *apart_notes([*sides[0], *sides[1]])]
     said = "rehearsal (synthetic), " if any(run.rehearsal for side in sides for run in side) else ""
     title = f"{names[0]} against {names[1]}, accuracy in %, {said}{what}: paired bootstrap over test images"
     columns = ("images", "seeds", *names, "difference", "95 % low", "95 % high", "p")
