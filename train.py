@@ -56,7 +56,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 
 
 def start(args: argparse.Namespace) -> int:
-    """Make the call that the arguments ask for; ``UserError`` where they need or exclude each other. Returns the exit status."""
+    """Make the call that the arguments ask for; ``UserError`` where they need or exclude each other. Returns the status."""
     from dassl.utils import UserError
     from runs import again, fitting, protocols, run
 

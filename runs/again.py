@@ -116,9 +116,7 @@ def again(path: Path, output: str | Path, *, overrides: Sequence[str] = (), desp
         raise UserError(f"--output-dir {output} is the folder of the run itself: name another one")
     for key in overrides[::2]:
         if key not in PLACES:
-            raise UserError(
-                f"{key} would make it another run: with --from-results only places can be set ({', '.join(PLACES)})"
-            )
+            raise UserError(f"{key} would make it another run: only places can be set ({', '.join(PLACES)})")
     if (folder / CONFIG).is_file() and not read_yaml(folder / CONFIG):
         raise UserError(f"{folder / CONFIG} is empty: it is not the config of a run")
     cfg = configured(files=[folder / CONFIG], settings={"OUTPUT_DIR": str(output), "RESUME": ""}, overrides=overrides)
@@ -175,9 +173,7 @@ def _require_same_config(cfg: CfgNode, record: Mapping[str, Any], folder: Path) 
         raise UserError(f"{folder} only tested what another run learned: name the {RESULTS} of that run")
     for name, value in own.items():
         if record.get(name, value) != value:
-            raise UserError(
-                f"{folder / CONFIG} is not of the run of {RESULTS}: {name} {record[name]} there, {value} in the config"
-            )
+            raise UserError(f"{folder / CONFIG} is not of this run: {name} {record[name]} there, {value} in the config")
 
 
 def told(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
@@ -192,9 +188,7 @@ def told(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     if str(record.get("device", device)).split(":")[0] != device:
         lines.append(f"device {record['device']} then, {device} now")
     if record.get("config_hash") != config_hash(cfg):
-        lines.append(
-            "the hash of the settings is another one: the data lie elsewhere, or the project's version has other settings"
-        )
+        lines.append("the hash of the settings is another one: the data lie elsewhere, or the project has other settings")
     train = record.get("train")
     together = train.get("seeds_together") if isinstance(train, dict) else None
     if together:
