@@ -7,6 +7,7 @@
 
 With ``--task base2new`` or ``--task few_shot`` and ``--output-root`` the run's folder follows from its settings, what is
 done already is skipped, and base2new trains on the base classes and tests on base and new ones in one process.
+``--task cross_dataset --targets DATASET …`` tests what is trained on one dataset on others.
 ``--from-results FILE --output-dir DIR`` makes a finished run again and compares.
 """
 
@@ -70,6 +71,8 @@ def start(args: argparse.Namespace) -> int:
         raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
     if (args.shots or args.seeds or args.seeds_together) and not args.task:
         raise UserError("--shots, --seeds and --seeds-together need --task (a run takes --seed and DATASET.NUM_SHOTS)")
+    if args.targets and args.task != "cross_dataset":
+        raise UserError("--targets are tested by --task cross_dataset")
     if args.restart and (args.eval_only or args.resume):
         raise UserError("--restart begins a training anew: neither --eval-only nor --resume go with it")
     if args.eval_only and not (args.model_dir or args.task):
@@ -77,7 +80,12 @@ def start(args: argparse.Namespace) -> int:
     cfg, testing = setup_cfg(args), {"eval_only": args.eval_only, "model_dir": args.model_dir, "load_epoch": args.load_epoch}
     if args.task:
         key = Path(args.dataset_config_file).stem or cfg.DATASET.NAME.lower()
-        several = {"shots": args.shots or (), "seeds": args.seeds or (), "together": args.seeds_together}
+        several = {
+            "shots": args.shots or (),
+            "seeds": args.seeds or (),
+            "together": args.seeds_together,
+            "targets": args.targets or (),
+        }
         protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing, restart=args.restart)
     else:
         run.run(cfg, no_train=args.no_train, **testing, restart=args.restart)

@@ -20,7 +20,7 @@ def published() -> dict[str, Any]:
 
 
 def task_of(split: str) -> str:
-    """The table of the papers that a split belongs to: few_shot, base_to_new, or "" for one that they have not."""
+    """The table of the papers that a split belongs to: few_shot, base_to_new, or "" for one that they have not (target)."""
     return "base_to_new" if split in PAIR else "few_shot" if split == "all" else ""
 
 

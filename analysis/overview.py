@@ -9,10 +9,11 @@ from pathlib import Path
 
 from analysis.choice import SPLITS, Choice, concerns, select
 from analysis.counted import apart_notes, counted
+from analysis.cross import cross_missing, cross_tables
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons
 from analysis.render import Table, render_tables
-from analysis.results import Run, read_log, read_runs
+from analysis.results import CROSS, Run, read_log, read_runs
 from analysis.stats import ci95, mean
 from analysis.summaries import Scope, by_series, names_of
 from analysis.tables import HM_NAMES, ablation_tables, base2new_table, few_shot_table, modality_tables
@@ -63,8 +64,12 @@ def built(runs: Sequence[Run], choice: Choice = EVERYTHING, contents: Contents =
             raise AmbiguousMethod(f"no runs of {contents.ablation}; methods: {', '.join(sorted({run.method for run in runs}))}")
         return tables, []
     tables, gaps = [], []
-    for task, splits in SPLITS.items():
-        own = [run for run in runs if run.split in splits]
+    for task in (choice.task,) if choice.task else SPLITS:
+        own = [run for run in runs if run.split in SPLITS[task]]
+        if task == CROSS:
+            tables += cross_tables(own, contents.metric, choice.seeds)
+            gaps += cross_missing(own, choice.shots, choice.seeds) + (_absent(own, choice) if choice.task else [])
+            continue
         tables += tables_of(own, choice, contents) if own else []
         gaps += missing(own, choice) if own or choice.task == task else []
     return tables, gaps
@@ -115,10 +120,15 @@ def missing(runs: Sequence[Run], choice: Choice) -> list[str]:
                 told = [d if gap == list(seeds) else f"{d} seed {' '.join(map(str, gap))}" for d, gap in gaps.items() if gap]
                 if told:
                     lines.append(f"{' / '.join(names_of(own))}, {split}, {k} shots: {', '.join(told)}")
+    return lines + _absent(runs, choice)
+
+
+def _absent(runs: Sequence[Run], choice: Choice) -> list[str]:
+    """The names that were asked for and that no run has."""
     absent = [method for method in choice.methods if all(run.method != method for run in runs)]
-    found = {name for run in runs for name in (run.dataset, run.dataset_key)}
+    found = {name for run in runs for name in run.names}
     absent_data = [name for name in choice.datasets if name not in found]
-    return lines + [f"all runs of {name}" for name in absent] + [f"all runs on {name}" for name in absent_data]
+    return [f"all runs of {name}" for name in absent] + [f"all runs on {name}" for name in absent_data]
 
 
 def show(directory: Path, choice: Choice, contents: Contents, style: str) -> int:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from analysis.counted import apart_notes, counted
 from analysis.predictions import Predictions, read_predictions
 from analysis.render import Cell, Table
-from analysis.results import PREDICTIONS, DamagedRun, Run
+from analysis.results import PREDICTIONS, TARGET, DamagedRun, Run
 from analysis.stats import mean, paired_bootstrap, wilcoxon
 from analysis.summaries import by_series, names_of, split_of
 
 SMALLEST_P = 0.05
+WORDS = {"all": "all classes", "base": "base classes", "new": "new classes", TARGET: "tested on other datasets than trained on"}
 
 
 class AmbiguousMethod(ValueError):
@@ -56,10 +57,10 @@ def paired_tables(runs: Sequence[Run], first: str, second: str, seed: int = 0) -
     """
     a, b = series_named(runs, first), series_named(runs, second)
     tables = []
-    for split in ("all", "base", "new"):
+    for split, what in WORDS.items():
         for k in sorted({run.shots for run in split_of(a, split)} & {run.shots for run in split_of(b, split)}):
             sides = [[run for run in split_of(side, split) if run.shots == k] for side in (a, b)]
-            tables.append(_table(sides, f"{split} classes, {k} shots", (first, second), seed))
+            tables.append(_table(sides, f"{what}, {k} shots", (first, second), seed))
     return tables
 
 

@@ -11,7 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from analysis.record_form import Garbled, check_form
-from analysis.results import CONFIG, LAYOUT_SPLITS, PREDICTIONS, RESULTS, DamagedRun, read_record
+from analysis.results import CONFIG, LAYOUT_SPLITS, PREDICTIONS, RESULTS, TARGET, DamagedRun, read_record
 from backbones import build_backbone
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, load_checkpoint
@@ -60,6 +60,7 @@ TAKEN_AS_THEY_WERE = (
     "restart",
     "no_train",
     "list_methods",
+    "targets",
 )
 WORDS = {
     "backbone": "the backbone's weights",
@@ -119,6 +120,8 @@ def again(path: Path, output: str | Path, *, overrides: Sequence[str] = (), desp
             raise UserError(f"{key} would make it another run: only places can be set ({', '.join(PLACES)})")
     if (folder / CONFIG).is_file() and not read_yaml(folder / CONFIG):
         raise UserError(f"{folder / CONFIG} is empty: it is not the config of a run")
+    if record["split"] == TARGET:
+        raise UserError(f"{folder} only tested what another run learned: name the {RESULTS} of that run")
     cfg = configured(files=[folder / CONFIG], settings={"OUTPUT_DIR": str(output), "RESUME": ""}, overrides=overrides)
     _require_same_config(cfg, record, folder)
     notes = told(cfg, record)
@@ -169,7 +172,7 @@ def _require_same_config(cfg: CfgNode, record: Mapping[str, Any], folder: Path) 
         "split": cfg.DATASET.SUBSAMPLE_CLASSES,
     }
     learns = methods()[record["method"]].learns
-    if learns and record["split"] not in ("all", "base"):
+    if learns and record["split"] == "new":
         raise UserError(f"{folder} only tested what another run learned: name the {RESULTS} of that run")
     for name, value in own.items():
         if record.get(name, value) != value:

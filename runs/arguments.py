@@ -24,6 +24,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=sorted(TASKS), help="with --output-root: which protocol to run")
     parser.add_argument("--shots", type=int, nargs="+", help="with --task: run each of these shot counts")
     parser.add_argument("--seeds", type=int, nargs="+", help="with --task: run each of these seeds")
+    parser.add_argument("--targets", nargs="+", metavar="DATASET", help="of --task cross_dataset: names or YAML files")
     parser.add_argument("--seeds-together", action="store_true", help="with --seeds: train them as one batch where they can be")
     parser.add_argument("--resume", default="", help="folder with checkpoints to resume from")
     parser.add_argument("--seed", type=int, default=-1, help="fixed seed; negative: none")
