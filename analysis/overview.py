@@ -59,6 +59,7 @@ def built(runs: Sequence[Run], choice: Choice = EVERYTHING, contents: Contents =
     if contents.paired:
         return paired_tables(runs, *contents.paired, seed=contents.bootstrap_seed), []
     if contents.ablation:
+        runs = [run for run in runs if not run.source]
         tables = ablation_tables(runs, contents.ablation, _scope(runs, choice, contents))
         if not tables:
             raise AmbiguousMethod(f"no runs of {contents.ablation}; methods: {', '.join(sorted({run.method for run in runs}))}")
