@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.counted import published
 from analysis.files import read_text, require_target, write_whole
 from analysis.metrics import METRICS
-from analysis.published import BACKBONE, at_16_shots, caveats, published, published_cells
+from analysis.published import BACKBONE, at_16_shots, caveats, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of

@@ -17,7 +17,10 @@ SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
 
 @dataclass(frozen=True)
 class Choice:
-    """Runs by protocol, names and numbers; what is empty leaves all in. A dataset goes by its name or its key."""
+    """Runs by protocol, names and numbers; what is empty leaves all in. A dataset goes by its name or its key.
+
+    ``datasets`` takes a test on another dataset by either of the two; ``sources`` only what was trained on one of these.
+    """
 
     task: str = ""
     datasets: Sequence[str] = ()
@@ -25,6 +28,7 @@ class Choice:
     backbones: Sequence[str] = ()
     shots: Sequence[int] = ()
     seeds: Sequence[int] = ()
+    sources: Sequence[str] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -35,6 +39,7 @@ class Choice:
 def add_filters(parser: argparse.ArgumentParser, missing: str = "") -> None:
     """The arguments that choose runs; ``missing`` says what becomes of a name that no run has."""
     parser.add_argument("--task", choices=sorted(SPLITS), help="only this protocol")
+    parser.add_argument("--sources", nargs="+", help="only what was trained on these datasets (cross_dataset)")
     for name in ("datasets", "methods", "backbones"):
         parser.add_argument(f"--{name}", nargs="+", help=f"only these {name}{missing}")
     parser.add_argument("--shots", nargs="+", type=int)
@@ -43,9 +48,9 @@ def add_filters(parser: argparse.ArgumentParser, missing: str = "") -> None:
 
 def chosen(args: argparse.Namespace) -> Choice:
     """The choice that the arguments of :func:`add_filters` make."""
-    names = ("datasets", "methods", "backbones", "shots", "seeds")
+    names = ("datasets", "methods", "backbones", "shots", "seeds", "sources")
     own = {name: tuple(getattr(args, name) or ()) for name in names}
-    return Choice(args.task or "", **own | {"datasets": tuple(map(dataset_of, own["datasets"]))})
+    return Choice(args.task or "", **own | {name: tuple(map(dataset_of, own[name])) for name in ("datasets", "sources")})
 
 
 def dataset_of(name: str) -> str:
@@ -77,7 +82,8 @@ def select(runs: Sequence[Run], choice: Choice) -> list[Run]:
         if run.split in choice.splits
         and _wanted(
             choice,
-            datasets={run.dataset_key, run.dataset},
+            datasets=run.names,
+            sources=run.source_names,
             methods=run.method,
             backbones=run.backbone,
             shots=run.shots,
@@ -93,7 +99,9 @@ def concerns(defect: Defect, choice: Choice) -> bool:
         return True
     methods = {name for name in choice.methods if place.method.startswith(f"{name}_")}
     backbones = {name for name in choice.backbones if place.method.endswith("_" + name.replace("/", "-").replace(":", "-"))}
-    datasets = {place.dataset_key, *(name for name in choice.datasets if folder_name(name) == place.dataset_key)}
+    datasets = {place.dataset_key, *place.datasets}
+    datasets |= {name for name in choice.datasets if folder_name(name) in place.datasets}
+    sources = {place.datasets[0], *(name for name in choice.sources if folder_name(name) == place.datasets[0])}
     return place.split in choice.splits and _wanted(
-        choice, datasets=datasets, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
+        choice, datasets=datasets, sources=sources, methods=methods, backbones=backbones, shots=place.shots, seeds=place.seed
     )

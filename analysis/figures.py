@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis.choice import add_filters, chosen, concerns, select
+from analysis.counted import PAIR, counted
 from analysis.figure_style import FORMATS, Plot, save
 from analysis.metrics import METRICS
 from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
@@ -39,7 +40,7 @@ def plots(
         highlight: the method drawn thicker.
     """
     cast = cast_of(runs, highlight)
-    few, pairs = split_of(runs, "all"), [run for run in runs if run.split != "all"]
+    few, pairs = split_of(runs, "all"), [run for run in runs if run.split in PAIR]
     if few and "few_shot" in kinds:
         yield shots_plot(few, _scope(few, metric), cast)
     for k in sorted({run.shots for run in pairs}) if "base_new" in kinds else ():
@@ -57,8 +58,9 @@ def _of_split(runs: Sequence[Run], metric: str, kinds: Sequence[str], split: str
     of_most = [run for run in runs if run.shots == most]
     what = f"{most} shots" if split == "all" else f"{split} classes, {most} shots"
     name = f"{split}_{most}shots"
-    for kind, draw in (("bars", bars_plot), ("radar", radar_plot)):
-        plot = draw(of_most, _scope(of_most, metric), cast, what, name) if kind in kinds else None
+    averaged = counted(of_most)
+    for kind, draw in (("bars", bars_plot), ("radar", radar_plot)) if averaged else ():
+        plot = draw(averaged, _scope(averaged, metric), cast, what, name) if kind in kinds else None
         if plot:
             yield plot
     for dataset in sorted({run.dataset for run in of_most}):

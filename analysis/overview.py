@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.choice import SPLITS, Choice, concerns, select
+from analysis.counted import apart_notes, counted
+from analysis.cross import cross_missing, cross_tables
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons
 from analysis.render import Table, render_tables
-from analysis.results import Run, read_log, read_runs
+from analysis.results import CROSS, Run, read_log, read_runs
 from analysis.stats import ci95, mean
 from analysis.summaries import Scope, by_series, names_of
 from analysis.tables import HM_NAMES, ablation_tables, base2new_table, few_shot_table, modality_tables
@@ -57,13 +59,18 @@ def built(runs: Sequence[Run], choice: Choice = EVERYTHING, contents: Contents =
     if contents.paired:
         return paired_tables(runs, *contents.paired, seed=contents.bootstrap_seed), []
     if contents.ablation:
+        runs = [run for run in runs if not run.source]
         tables = ablation_tables(runs, contents.ablation, _scope(runs, choice, contents))
         if not tables:
             raise AmbiguousMethod(f"no runs of {contents.ablation}; methods: {', '.join(sorted({run.method for run in runs}))}")
         return tables, []
     tables, gaps = [], []
-    for task, splits in SPLITS.items():
-        own = [run for run in runs if run.split in splits]
+    for task in (choice.task,) if choice.task else SPLITS:
+        own = [run for run in runs if run.split in SPLITS[task]]
+        if task == CROSS:
+            tables += cross_tables(own, contents.metric, choice.seeds)
+            gaps += cross_missing(own, choice.shots, choice.seeds) + (_absent(own, choice) if choice.task else [])
+            continue
         tables += tables_of(own, choice, contents) if own else []
         gaps += missing(own, choice) if own or choice.task == task else []
     return tables, gaps
@@ -75,13 +82,14 @@ def _scope(runs: Sequence[Run], choice: Choice, contents: Contents) -> Scope:
 
 
 def tables_of(runs: Sequence[Run], choice: Choice, contents: Contents) -> list[Table]:
-    """The tables of one protocol: per dataset, then the average."""
+    """The tables of one protocol: per dataset, then the average over those that count in it."""
     datasets = tuple(sorted({run.dataset for run in runs}))
     scope = _scope(runs, choice, contents)
     hms = tuple(HM_NAMES) if contents.hm == "all" else (contents.hm,)
     groups = {name: (name,) for name in datasets}
-    if len(datasets) > 1:
-        groups[f"average over {len(datasets)} datasets"] = datasets
+    averaged = tuple(sorted({run.dataset for run in counted(runs)}))
+    if len(averaged) > 1:
+        groups[f"average over {len(averaged)} datasets"] = averaged
     tables = []
     for what, names in groups.items():
         part, narrowed = [run for run in runs if run.dataset in names], Scope(scope.metric, names, scope.seeds)
@@ -90,7 +98,9 @@ def tables_of(runs: Sequence[Run], choice: Choice, contents: Contents) -> list[T
             continue
         for k in sorted({run.shots for run in part}):
             of_k = [run for run in part if run.shots == k]
-            tables.append(base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms))
+            table = base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms)
+            apart = apart_notes(runs) if len(names) > 1 else ()
+            tables.append(replace(table, notes=table.notes + apart))
     tables += modality_tables(runs, scope) if contents.modalities else []
     return tables + (comparisons(runs, contents.metric) if contents.published else [])
 
@@ -111,10 +121,15 @@ def missing(runs: Sequence[Run], choice: Choice) -> list[str]:
                 told = [d if gap == list(seeds) else f"{d} seed {' '.join(map(str, gap))}" for d, gap in gaps.items() if gap]
                 if told:
                     lines.append(f"{' / '.join(names_of(own))}, {split}, {k} shots: {', '.join(told)}")
+    return lines + _absent(runs, choice)
+
+
+def _absent(runs: Sequence[Run], choice: Choice) -> list[str]:
+    """The names that were asked for and that no run has."""
     absent = [method for method in choice.methods if all(run.method != method for run in runs)]
-    found = {name for run in runs for name in (run.dataset, run.dataset_key)}
+    found = {name for run in runs for name in run.names}
     absent_data = [name for name in choice.datasets if name not in found]
-    return lines + [f"all runs of {name}" for name in absent] + [f"all runs on {name}" for name in absent_data]
+    return [f"all runs of {name}" for name in absent] + [f"all runs on {name}" for name in absent_data]
 
 
 def show(directory: Path, choice: Choice, contents: Contents, style: str) -> int:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.counted import apart_notes, counted
 from analysis.predictions import Predictions, read_predictions
 from analysis.render import Cell, Table
-from analysis.results import PREDICTIONS, DamagedRun, Run
+from analysis.results import PREDICTIONS, TARGET, DamagedRun, Run
 from analysis.stats import mean, paired_bootstrap, wilcoxon
 from analysis.summaries import by_series, names_of, split_of
 
 SMALLEST_P = 0.05
+WORDS = {"all": "all classes", "base": "base classes", "new": "new classes", TARGET: "tested on other datasets than trained on"}
 
 
 class AmbiguousMethod(ValueError):
@@ -55,15 +57,16 @@ def paired_tables(runs: Sequence[Run], first: str, second: str, seed: int = 0) -
     """
     a, b = series_named(runs, first), series_named(runs, second)
     tables = []
-    for split in ("all", "base", "new"):
+    for split, what in WORDS.items():
         for k in sorted({run.shots for run in split_of(a, split)} & {run.shots for run in split_of(b, split)}):
             sides = [[run for run in split_of(side, split) if run.shots == k] for side in (a, b)]
-            tables.append(_table(sides, f"{split} classes, {k} shots", (first, second), seed))
+            tables.append(_table(sides, f"{what}, {k} shots", (first, second), seed))
     return tables
 
 
 def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], seed: int) -> Table:
     rows, notes, pairs = [], [], []
+    averaged = {run.dataset for run in counted(sides[0])}
     for dataset in sorted({run.dataset for side in sides for run in side}):
         by_seed = [{run.seed: run for run in side if run.dataset == dataset} for side in sides]
         seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
@@ -77,8 +80,9 @@ def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], se
         order = list(images[0])
         accuracies = [np.array([one[path] for path in order]) for one in images]
         rows.append(((dataset,), _row(accuracies, len(seeds), seed)))
-        pairs.append([float(one.mean()) for one in accuracies])
-    notes.append(_over_datasets(pairs))
+        if dataset in averaged:
+            pairs.append([float(one.mean()) for one in accuracies])
+    notes += [_over_datasets(pairs), *apart_notes([*sides[0], *sides[1]])]
     said = "rehearsal (synthetic), " if any(run.rehearsal for side in sides for run in side) else ""
     title = f"{names[0]} against {names[1]}, accuracy in %, {said}{what}: paired bootstrap over test images"
     columns = ("images", "seeds", *names, "difference", "95 % low", "95 % high", "p")

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from analysis.counted import counted
 from analysis.figure_style import Look, Plot, legend, legend_shape, looks, outer_labels, panels, styled
 from analysis.render import Cell
 from analysis.results import Run
@@ -58,10 +59,12 @@ def unit_of(scope: Scope) -> str:
     return f"{scope.scale.title} ({scope.scale.unit})" if scope.scale.unit else scope.scale.title
 
 
-def with_average(scope: Scope) -> dict[str, Scope]:
-    """A panel per dataset; of several, their average first."""
+def with_average(scope: Scope, runs: Sequence[Run]) -> dict[str, Scope]:
+    """A panel per dataset; of several that count in the runs' protocol, their average first."""
     single = {name: replace(scope, datasets=(name,)) for name in scope.datasets}
-    return {f"average over {len(single)} datasets": scope, **single} if len(single) > 1 else single
+    averaged = {run.dataset for run in counted(runs)}
+    several = replace(scope, datasets=tuple(name for name in scope.datasets if name in averaged))
+    return {f"average over {len(several.datasets)} datasets": several, **single} if len(several.datasets) > 1 else single
 
 
 def keys_of(cast: Cast, drawn: Sequence[Series]) -> tuple[list[Line2D], list[str]]:
@@ -82,7 +85,7 @@ def shots_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
         scope: metric, datasets and seeds.
         cast: labels and looks.
     """
-    groups, parts = by_series(runs), with_average(scope)
+    groups, parts = by_series(runs), with_average(scope, runs)
     shots = sorted({run.shots for run in runs}, key=lambda k: math.inf if k < 0 else k)  # -1: all images
     columns = min(4, len(parts))
     keys, legend_lines = legend_shape([cast.labels[s] for s in groups], max(columns * 3.1, 4.6))
@@ -137,7 +140,7 @@ def base_new_plot(runs: Sequence[Run], scope: Scope, cast: Cast, shots: int) -> 
         cast: labels and looks.
         shots: for title and name.
     """
-    groups, parts = by_series(runs), with_average(scope)
+    groups, parts = by_series(runs), with_average(scope, runs)
     columns = min(4, len(parts))
     keys, legend_lines = legend_shape([cast.labels[s] for s in groups], max(columns * 3.0, 4.6))
     title = f"Base-to-new {unit_of(scope)}, {synthetic(runs)}{shots} shots; dotted: equal harmonic mean; hollow: runs missing"

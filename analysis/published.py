@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
 
+from analysis.counted import PAIR, counted, published, task_of
 from analysis.render import Cell, Table
 from analysis.results import OWN_SPLIT, Run
 from analysis.stats import harmonic
 from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
 from analysis.tables import KEYS
 
-DATASETS, SEEDS, BACKBONE = 11, 3, "BiomedCLIP"
+SEEDS, BACKBONE = 3, "BiomedCLIP"
 BASE2NEW_SHOTS = 16
 BASE2NEW_COLUMNS = ("base", "new", "HM of averages")
 
 
-@cache
-def published() -> dict[str, Any]:
-    """``published.json``: by paper and table, average accuracy in % of each method."""
-    return json.loads((Path(__file__).parent / "published.json").read_text())
-
-
 def caveats(runs: Sequence[Run]) -> str:
-    """What of ours differs from the published protocol, in words; empty when nothing does."""
+    """What of ours differs from the published protocol, in words; empty when nothing does.
+
+    Args:
+        runs: of one protocol, which decides how many datasets there should be.
+    """
     said = []
     if any(run.rehearsal for run in runs):
         said.append("rehearsal (synthetic)")
     others = sorted({run.backbone for run in runs} - {BACKBONE})
     if others:
         said.append(f"backbone {', '.join(others)} instead of {BACKBONE}")
-    count = len({run.dataset for run in runs})
-    if count != DATASETS:
-        said.append(f"{count} of {DATASETS} datasets")
+    wanted, there = set(_datasets(runs)), {run.dataset for run in runs}
+    if wanted != there & wanted:
+        said.append(f"{len(there & wanted)} of {len(wanted)} datasets")
     own = sorted({run.dataset for run in runs if run.own_images})
+    foreign = sorted(there - wanted - set(own))
+    if foreign:
+        said.append(f"other datasets among them: {', '.join(foreign)}")
     if own:
         said.append(f"own images among them: {', '.join(own)}")
     other = sorted({run.dataset for run in runs if run.split_kind != OWN_SPLIT})
@@ -48,6 +46,11 @@ def caveats(runs: Sequence[Run]) -> str:
     return "; ".join(said)
 
 
+def _datasets(runs: Sequence[Run]) -> Sequence[str]:
+    """The datasets that the papers average over in the protocol of these runs."""
+    return published()["datasets"][task_of(runs[0].split)] if runs else ()
+
+
 def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell]]:
     """Our averages of one series with the paper's number in each cell, by task and column; only what the paper has.
 
@@ -56,7 +59,7 @@ def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell
         paper: a key of ``published()["papers"]``.
     """
     printed, method = published()["papers"][paper], runs[0].method
-    few, pairs = split_of(runs, "all"), _pairs(runs)
+    few, pairs = split_of(runs, "all"), at_16_shots(runs)
     cells: dict[str, dict[str, Cell]] = {}
     if few and method in printed["few_shot"]:
         columns = zip(published()["shots"], printed["few_shot"][method], strict=True)
@@ -74,7 +77,8 @@ def published_cells(runs: Sequence[Run], paper: str) -> dict[str, dict[str, Cell
 def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
     """One table per paper and task of these runs: ours, published, difference. Accuracy only; else no table.
 
-    Runs on own images, or on another split than a dataset's own, have no published number and are left out.
+    Runs on own images, or on another split than a dataset's own, have no published number and are left out, and so are
+    those on a dataset that the papers leave out of the protocol.
     """
     if metric != "accuracy":
         return []
@@ -100,8 +104,8 @@ def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
 
 
 def at_16_shots(runs: Sequence[Run]) -> list[Run]:
-    """The runs of base-to-new with as many shots as the papers' table has."""
-    return [run for run in runs if run.split != "all" and run.shots == BASE2NEW_SHOTS]
+    """The runs of base-to-new with as many shots as the papers' table has, on the datasets that its average counts."""
+    return [run for run in counted(runs) if run.split in PAIR and run.shots == BASE2NEW_SHOTS]
 
 
 def _scope(runs: Sequence[Run]) -> Scope:
@@ -110,7 +114,3 @@ def _scope(runs: Sequence[Run]) -> Scope:
 
 def _average(own: Sequence[Run], task: Sequence[Run], value: float) -> Cell:
     return replace(average_cell(own, own, _scope(task)), published=value)
-
-
-def _pairs(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.split != "all" and run.shots == BASE2NEW_SHOTS]

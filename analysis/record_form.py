@@ -33,6 +33,7 @@ def check_form(record: Mapping[str, Any], splits: tuple[str, ...]) -> None:
         _text(key, record.get(key, None))
     if record["split"] not in splits:
         raise Garbled(f"split {_shown(record['split'])}, must be {', '.join(splits)}")
+    _check_source(record)
     for key in ("num_shots", "seed"):
         if type(record.get(key)) is not int or abs(record[key]) >= LARGEST:
             raise Garbled(f"{key} {_shown(record.get(key))}, must be a whole number below 2**63")
@@ -40,6 +41,18 @@ def check_form(record: Mapping[str, Any], splits: tuple[str, ...]) -> None:
         raise Garbled(f"rehearsal {_shown(record.get('rehearsal'))}, must be true or false")
     _check_metrics(record.get("metrics"))
     _check_rest(record)
+
+
+def _check_source(record: Mapping[str, Any]) -> None:
+    """A test on another dataset names the one that was trained on, and only such a test does."""
+    source = record.get("source")
+    if (record["split"] == "target") != (source is not None):
+        raise Garbled(f"split {_shown(record['split'])} with source {_shown(source)}: only a test on a target has one")
+    if source is not None:
+        if not isinstance(source, dict):
+            raise Garbled(f"source {_shown(source)}, must be a mapping")
+        for key in ("dataset", "folder", "split_kind"):
+            _text(f"source.{key}", source.get(key))
 
 
 def _check_metrics(metrics: Any) -> None:

@@ -17,7 +17,7 @@ MISSING = "missing"
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", "–": "--",
+    "±": r"$\pm$", "–": "--", "→": r"$\rightarrow$",
 }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def tables_by_metric(runs: Sequence[Run], metrics: Sequence[str]) -> list[tuple[
 
 
 def ablations(runs: Sequence[Run]) -> list[tuple[str, Table]]:
-    """The accuracy of methods that were run with more than one setting."""
+    """The accuracy of methods that were run with more than one setting, on the datasets that they were trained on."""
+    runs = [run for run in runs if not run.source]
     settings: dict[str, set[tuple[str, str]]] = {}
     for method, backbone, setting in by_series(runs):
         settings.setdefault(method, set()).add((backbone, setting))

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.results import Defect, Place, Run, place_of
+from analysis.results import TARGET, Defect, Place, Run, place_of
 from analysis.summaries import by_series, names_of
 
-SPLIT_ORDER = {"all": 0, "base": 1, "new": 2}
+SPLIT_ORDER = {"all": 0, "base": 1, "new": 2, TARGET: 3}
+PROTOCOL = {"all": 0, "base": 1, "new": 1, TARGET: 2}  # a row is expected in those that it was run in
 DONE, BROKEN, MISSING = "done", "broken", "missing"
 Column = tuple[str, str, int]  # dataset, split, shots
 Key = tuple[str, str, str]
@@ -60,9 +61,7 @@ def coverage(runs: Sequence[Run], defects: Sequence[Defect]) -> Coverage:
         else:
             own[place.seed] = Mark(place.seed, BROKEN, defect.folder, defect.why)
     rows = tuple(sorted({key for key, _ in found}))
-    columns = tuple(
-        sorted({column for _, column in found}, key=lambda c: (SPLIT_ORDER[c[1]] > 0, c[0], SPLIT_ORDER[c[1]], c[2]))
-    )
+    columns = tuple(sorted({column for _, column in found}, key=lambda c: (PROTOCOL[c[1]], c[0], SPLIT_ORDER[c[1]], c[2])))
     return Coverage(rows, columns, _filled(rows, columns, found), tuple(elsewhere))
 
 
@@ -71,12 +70,12 @@ def _filled(
 ) -> dict[tuple[Key, Column], tuple[Mark, ...]]:
     """Missing runs put in, protocol by protocol."""
     marks: dict[tuple[Key, Column], tuple[Mark, ...]] = {}
-    for few_shot in (True, False):
-        own = {key: seeds for key, seeds in found.items() if (key[1][1] == "all") == few_shot}
+    for protocol in sorted(set(PROTOCOL.values())):
+        own = {key: seeds for key, seeds in found.items() if PROTOCOL[key[1][1]] == protocol}
         seeds = sorted({seed for by_seed in own.values() for seed in by_seed})
         for row in rows:
             if any(key[0] == row for key in own):
-                for column in (c for c in columns if (c[1] == "all") == few_shot):
+                for column in (c for c in columns if PROTOCOL[c[1]] == protocol):
                     there = own.get((row, column), {})
                     marks[row, column] = tuple(there.get(seed, Mark(seed, MISSING)) for seed in seeds)
     return marks

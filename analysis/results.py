@@ -20,9 +20,18 @@ SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
 # protocol -> split -> its folder below that of all runs
-TASK_FOLDERS = {"few_shot": {"all": "few_shot"}, "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"}}
+TARGET = "target"  # the split of a test on another dataset than the one that was trained on: never one of its own
+CROSS = "cross_dataset"
+TASK_FOLDERS = {
+    "few_shot": {"all": "few_shot"},
+    "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"},
+    CROSS: {"all": "few_shot", TARGET: CROSS},
+}
 LAYOUT_SPLITS = {folder: split for own in TASK_FOLDERS.values() for split, folder in own.items()}
-LAYOUT = re.compile(rf"({'|'.join(LAYOUT_SPLITS)})/([^/]+)/shots_(-?\d+)/([^/]+)/[^/]+/seed(-?\d+)$")
+LAYOUT = re.compile(
+    rf"(?:(?P<folder>{'|'.join(folder for folder in LAYOUT_SPLITS if folder != CROSS)})|{CROSS}/(?P<source>[^/]+))"
+    r"/(?P<dataset>[^/]+)/shots_(?P<shots>-?\d+)/(?P<method>[^/]+)/[^/]+/seed(?P<seed>-?\d+)$"
+)
 
 
 class DamagedRun(ValueError):
@@ -40,6 +49,9 @@ class Run:
     used), and ``split`` where it is not the dataset's own (``split_kind``); ``None`` where that is not known. A metric that is
     not defined is ``None``. ``warnings`` stand below every table that the run is in. ``split_hash`` is of the paths,
     labels and class names of the whole dataset by part; empty where that is not known.
+
+    A test on another dataset than the one that was trained on has the split "target", ``dataset`` "source → target", and the
+    two names in ``source`` and ``target``, which are empty for all other runs; what was changed is that of the training.
     """
 
     method: str
@@ -61,6 +73,8 @@ class Run:
     warnings: tuple[str, ...] = ()
     split_kind: str = OWN_SPLIT
     split_hash: str = ""
+    source: str = ""
+    target: str = ""
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -94,9 +108,22 @@ class Run:
 
     @property
     def dataset_key(self) -> str:
-        """The dataset's folder name in the layout of runs, which is its config file's name."""
+        """The dataset's folder name in the layout of runs (its config file's name); of a target ``source_to_target``."""
         parts = self.folder.parts
+        if self.source and len(parts) >= 6:
+            return pair_key(parts[-6], parts[-5])
         return parts[-5] if len(parts) >= 5 else self.dataset.lower()
+
+    @property
+    def names(self) -> set[str]:
+        """All by which its dataset, or its datasets, may be asked for."""
+        names = {self.dataset_key, self.dataset, self.source, self.target}
+        return (names | set(self.folder.parts[-6:-4] if self.source else ())) - {""}
+
+    @property
+    def source_names(self) -> set[str]:
+        """Likewise the dataset that was trained on."""
+        return {self.source, *self.folder.parts[-6:-5]} if self.source else self.names
 
 
 @dataclass(frozen=True)
@@ -109,13 +136,19 @@ class Defect:
 
 @dataclass(frozen=True)
 class Place:
-    """What the layout of runs says of a folder; ``method`` is ``<Trainer>_<Backbone>``."""
+    """What the layout of runs says of a folder; ``method`` is ``<Trainer>_<Backbone>``, ``datasets`` the source and target."""
 
     split: str
     dataset_key: str
     shots: int
     method: str
     seed: int
+    datasets: tuple[str, ...] = ()
+
+
+def pair_key(source: str, target: str) -> str:
+    """What a test on another dataset is called in the names of files."""
+    return f"{source}_to_{target}"
 
 
 def place_of(folder: Path) -> Place | None:
@@ -123,7 +156,11 @@ def place_of(folder: Path) -> Place | None:
     found = LAYOUT.search(folder.as_posix())
     if not found:
         return None
-    return Place(LAYOUT_SPLITS[found[1]], found[2], int(found[3]), found[4], int(found[5]))
+    source, dataset = found["source"], found["dataset"]
+    numbers = int(found["shots"]), found["method"], int(found["seed"])
+    if source:
+        return Place(TARGET, pair_key(source, dataset), *numbers, (source, dataset))
+    return Place(LAYOUT_SPLITS[found["folder"]], dataset, *numbers, (dataset,))
 
 
 def folder_name(title: str) -> str:
@@ -228,13 +265,15 @@ def read_run(folder: Path) -> Run:
     record = read_whole_record(folder)
     try:
         check_form(record, tuple(LAYOUT_SPLITS.values()))
-        changed, kind = record.get("changed"), record.get("split_kind", OWN_SPLIT)
+        trained = record.get("source") or {}
+        changed, kind = record.get("changed"), (trained or record).get("split_kind", OWN_SPLIT)
+        target = _dataset_name(record, folder)
         if changed is not None and kind != OWN_SPLIT:  # makes another row of every table, whatever the config files say
             changed = changed | {"split": {"config_file": OWN_SPLIT, "run": kind}}
         return Run(
             record["method"],
             record["backbone"],
-            _dataset_name(record, folder),
+            f"{trained['dataset']} → {target}" if trained else target,
             record["split"],
             int(record["num_shots"]),
             int(record["seed"]),
@@ -251,6 +290,8 @@ def read_run(folder: Path) -> Run:
             tuple(map(str, record.get("warnings") or ())),
             kind,
             str((record.get("fingerprints") or {}).get("split") or ""),
+            trained.get("dataset", ""),
+            target if trained else "",
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from analysis.counted import PAIR, apart_notes, counted
 from analysis.render import Cell, Table, render
 from analysis.results import Run, short_key
 from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
@@ -109,7 +110,7 @@ def base2new_table(
     headings = [HM_COLUMNS[how] if several else "HM" for how in hms]
     meaning = "; ".join(f"{HM_COLUMNS[how]}: {HM_NAMES[how]}" for how in hms) if several else "HM = 2BN/(B+N)"
     title = heading("Base-to-new", scope, runs, what) + (f"; {meaning}" if hms else "")
-    notes = undefined_notes(columns, scope) + warning_notes(runs)
+    notes = undefined_notes(columns, scope) + warning_notes(runs) + apart_notes(runs)
     return Table(title, keys, ("base", "new", *headings), tuple(body), notes, scope.best)
 
 
@@ -118,11 +119,12 @@ def base2new_table(
 
 def modality_tables(runs: Sequence[Run], scope: Scope) -> list[Table]:
     """Rows: methods. Columns: modalities, each the average over its datasets. A table per shots and split, and per HM."""
+    left_out, runs = apart_notes(runs), counted(runs)
     members: dict[str, list[str]] = {}
     for modality, dataset in sorted({(run.modality, run.dataset) for run in runs}):
         members.setdefault(modality, []).append(dataset)
     scopes = {modality: replace(scope, datasets=tuple(names)) for modality, names in members.items()}
-    notes = ("; ".join(f"{modality}: {', '.join(names)}" for modality, names in members.items()),)
+    notes = ("; ".join(f"{modality}: {', '.join(names)}" for modality, names in members.items()), *left_out)
     tables = []
     for splits in ("all",), ("base",), ("new",), ("base", "new"):
         if len(splits) > 1 and not scope.has_hm:
@@ -151,21 +153,28 @@ def ablation_tables(runs: Sequence[Run], method: str, scope: Scope) -> list[Tabl
     """Rows: the settings of one method that were run; columns: the settings that differ, then the numbers.
 
     Few-shot: one column per shots; base-to-new: base, new and HM of the averages, one table per shots. Datasets are
-    averaged. One set of tables per backbone. Runs whose changes are not known are left out.
+    averaged, those alone that count in the protocol. One set of tables per backbone. Runs whose changes are not known are left
+    out.
     """
     known = [run for run in runs if run.method == method and run.changed is not None]
     tables = []
     for backbone in sorted({run.backbone for run in known}):
         own = [run for run in known if run.backbone == backbone]
-        what = f"ablation of {method} on {backbone}, {', '.join(scope.datasets)}"
+        what = f"ablation of {method} on {backbone}, "
         few = split_of(own, "all")
         if few:
             keys, rows = setting_rows(few)
-            tables.append(few_shot_table(few, what, scope, rows, keys))
-        for k in sorted({run.shots for run in own if run.split != "all"}):
-            pairs = [run for run in own if run.split != "all" and run.shots == k]
-            keys, rows = setting_rows(pairs)
-            tables.append(base2new_table(pairs, f"{k} shots, {what}", scope, rows, keys, ("of-averages",)))
+            tables.append(few_shot_table(few, what + ", ".join(scope.datasets), scope, rows, keys))
+        both = [run for run in own if run.split in PAIR]
+        pairs = counted(both) or both  # one that is apart may be looked at alone
+        apart = {run.dataset for run in both} - {run.dataset for run in pairs}
+        narrowed = replace(scope, datasets=tuple(name for name in scope.datasets if name not in apart))
+        for k in sorted({run.shots for run in pairs}):
+            of_k = [run for run in pairs if run.shots == k]
+            keys, rows = setting_rows(of_k)
+            title = f"{k} shots, {what}{', '.join(narrowed.datasets)}"
+            table = base2new_table(of_k, title, narrowed, rows, keys, ("of-averages",))
+            tables.append(replace(table, notes=tuple(dict.fromkeys(table.notes + apart_notes(both)))))
     return tables
 
 

@@ -67,7 +67,7 @@ class BiomedDataset(DatasetBase):
         drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
         chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
         self.data_hash = splits.files_hash(images, chosen)
-        self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new")
+        self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new" and not own.get("TRAINED_ON"))
         train, val, test = (
             [Datum(impath=str(images / path), label=label, classname=name) for path, label, name in chosen[part]]
             for part in splits.PARTS

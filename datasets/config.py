@@ -53,6 +53,7 @@ def dataset_defaults(cfg: CfgNode) -> None:
     cfg.DATASET.SPLIT_SEED = 1  # of a split that is drawn
     cfg.DATASET.SPLIT = ""  # "grouped": drawn anew, to the same sizes, so that no group is in two parts
     cfg.DATASET.GROUP_BY = ""  # groups: a regular expression on the path, or a CSV; "" = the dataset's own, if it has some
+    cfg.DATASET.TRAINED_ON = ""  # written into the config.yaml of a test on another dataset: the one that was trained on
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
     cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
 

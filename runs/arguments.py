@@ -1,8 +1,10 @@
-"""How a run is loaded: the arguments that all programs on trained runs share."""
+"""The arguments of train.py, and those that all programs on trained runs share."""
 
 from __future__ import annotations
 
 import argparse
+
+from runs.tasks import TASKS
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,3 +13,37 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone-path", default="", help="where the backbone's weights lie now")
     parser.add_argument("--device", default="", help="cpu or cuda; by default a GPU where there is one")
     parser.add_argument("--classnames", nargs="+", default=(), help="other classes, for prompts that transfer")
+
+
+def training_parser(description: str) -> argparse.ArgumentParser:
+    """Those of train.py."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="", help="folder of the datasets")
+    parser.add_argument("--output-dir", default="", help="folder of this run")
+    parser.add_argument("--output-root", default="", help="folder of all runs: this run's place in it is worked out")
+    parser.add_argument("--task", choices=sorted(TASKS), help="with --output-root: which protocol to run")
+    parser.add_argument("--shots", type=int, nargs="+", help="with --task: run each of these shot counts")
+    parser.add_argument("--seeds", type=int, nargs="+", help="with --task: run each of these seeds")
+    parser.add_argument("--targets", nargs="+", metavar="DATASET", help="of --task cross_dataset: names or YAML files")
+    parser.add_argument("--seeds-together", action="store_true", help="with --seeds: train them as one batch where they can be")
+    parser.add_argument("--resume", default="", help="folder with checkpoints to resume from")
+    parser.add_argument("--seed", type=int, default=-1, help="fixed seed; negative: none")
+    parser.add_argument("--trainer", default="", help="method, e.g. BiomedDPT (BiomedDPT_BiomedCLIP works too)")
+    parser.add_argument("--backbone", default="", help="BiomedCLIP, CLIP, PhantomCLIP, open_clip:MODEL/TAG, …")
+    parser.add_argument("--head", default="", help="head name (Dassl; no method here has one)")
+    parser.add_argument("--config-file", default="", help="the method's config")
+    parser.add_argument("--dataset-config-file", default="", help="the dataset's config")
+    parser.add_argument("--transforms", nargs="+", help="data augmentation")
+    parser.add_argument("--source-domains", nargs="+", help="Dassl; no dataset here has domains")
+    parser.add_argument("--target-domains", nargs="+", help="Dassl; no dataset here has domains")
+    parser.add_argument("--eval-only", action="store_true", help="test a trained run")
+    parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
+    parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
+    parser.add_argument("--restart", action="store_true", help="an unfinished run begins anew, not from its last checkpoint")
+    parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    parser.add_argument("--from-results", default="", metavar="FILE", help="make the run of a results.json again, compare")
+    parser.add_argument("--despite-differences", action="store_true", help="with --from-results: on other data or weights, too")
+    lists = [*sorted(TASKS), "seeds-together"]
+    parser.add_argument("--list-methods", choices=lists, help="print the methods that fit (and why others cannot), end")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE …")
+    return parser

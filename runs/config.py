@@ -121,6 +121,8 @@ def entitle(cfg: CfgNode, named_by: str) -> None:
         UserError: a title that a published dataset has, or one in several lines; a key of own images for other ones.
     """
     own, plain = cfg.DATASET, default_config().DATASET
+    if own.TRAINED_ON:
+        raise UserError(f"DATASET.TRAINED_ON is {own.TRAINED_ON}: the protocol cross_dataset writes it, it is never set")
     if own.NAME != OWN_IMAGES:
         used = [key for key in own if key.startswith(OF_OWN_IMAGES) and key != "CLASSNAMES" and own[key] != plain[key]]
         if used:

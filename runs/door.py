@@ -35,6 +35,7 @@ def train(
     config: str | Path = "",
     overrides: Mapping[str, object] | None = None,
     together: bool = False,
+    targets: str | Path | Sequence[str | Path] = (),
 ) -> list[Run]:
     """Train and test a method by a protocol; what is done already is read, what was interrupted goes on.
 
@@ -46,13 +47,15 @@ def train(
         root: folder of the datasets; a folder of your own images does not need it.
         backbone: "BiomedCLIP" (the default), "PhantomCLIP", "CLIP", "open_clip:MODEL/TAG", …
         backbone_path: local folder with the backbone's weights.
-        task: "few_shot" (all classes) or "base2new" (train on half of the classes, test on both halves).
+        task: "few_shot" (all classes), "base2new" (train on half of the classes, test on both halves) or "cross_dataset"
+            (train on this dataset, test on ``targets``).
         shots: training images per class; several are run one after the other.
         seeds: likewise.
         output: folder of all runs; each run's folder in it follows from its settings.
         config: the method's config file; by default the project's own for method, task and dataset.
         overrides: config keys and values, ``{"OPTIM.MAX_EPOCH": 20}``, over all files.
         together: train the seeds of a setting as one batch, with the methods that can.
+        targets: of cross_dataset: datasets' keys or YAML files; by default all published datasets in ``root``.
 
     Returns:
         One record per run: by shots, then seeds, then the protocol's splits. ``run.metrics["accuracy"]`` is in %,
@@ -63,9 +66,8 @@ def train(
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     cfg, key = _config(method, dataset, task, backbone, config, overrides or {}, _paths(root, backbone_path))
-    folders = run_task(
-        cfg, task, Path(output).expanduser(), key, shots=_several(shots), seeds=_several(seeds), together=together
-    )
+    several = {"shots": _several(shots), "seeds": _several(seeds), "targets": _several(targets)}
+    folders = run_task(cfg, task, Path(output).expanduser(), key, **several, together=together)
     return [read_run(folder) for folder in folders]
 
 
@@ -151,4 +153,4 @@ def _paths(root: str | Path, backbone_path: str | Path) -> dict[str, object]:
 
 def _several(given: Any) -> list[Any]:
     """One value as a list of one."""
-    return [given] if isinstance(given, (int, str)) else list(given)
+    return [given] if isinstance(given, (int, str, Path)) else list(given)

@@ -22,6 +22,7 @@ from dassl.utils import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, UserErro
 from datasets.facts import facts_without_images
 from datasets.never_data import LeftOut, image_files, refuse_odd_bytes
 from runs.config import default_config, merge_file, section_of
+from runs.cross import trained_folder
 from runs.ranges import check_values
 from trainers.base import VLTrainer
 
@@ -126,6 +127,10 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 def _load(trainer: VLTrainer, folder: Path, epoch: int | None) -> None:
+    elsewhere = trained_folder(folder) if trainer.cfg.DATASET.TRAINED_ON else None
+    if trainer.learns and elsewhere and not (folder / "prompt_learner").is_dir():
+        names = " ".join(f'"{name}"' for name in trainer.classnames)
+        raise UserError(f"{folder} only tested what {elsewhere} learned: name that run, with --classnames {names}")
     parts = ["train_base" if part == "test_new" else part for part in folder.resolve().parts]
     trained = Path(*parts)
     if trainer.learns and not (folder / "prompt_learner").is_dir() and trained != folder.resolve() and trained.is_dir():

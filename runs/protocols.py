@@ -8,8 +8,10 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from analysis.results import CROSS
 from dassl.utils import UserError
 from runs.config import altered
+from runs.cross import is_tested, require_fitting, source_of, target_config, target_files
 from runs.identity import check_same_images, check_same_settings, dataset_key, run_folder
 from runs.progress import begin_anew, finished_epochs, is_complete
 from runs.run import run, run_together
@@ -40,24 +42,27 @@ def check_fits(method: str, task: str, together: bool = False) -> None:
         raise UserError(cannot(method))
 
 
-def stage_configs(cfg: CfgNode, task: str, root: str | Path, key: str) -> list[CfgNode]:
-    """The config of each stage of a protocol, with the folder that follows from its settings.
+def stage_configs(cfg: CfgNode, task: str, root: str | Path, key: str, targets: Sequence[str | Path] = ()) -> list[CfgNode]:
+    """The config of each stage of a protocol, with the folder that follows from its settings; the first trains.
 
     Args:
         cfg: frozen; its split and folder are replaced.
         root: folder of all runs.
         key: the dataset's name among the folders.
+        targets: of cross_dataset, which has a stage for each: names of datasets or YAML files, as :func:`run_task` takes them.
 
     Raises:
         UserError: a folder holds a run with other settings, or on other images of this name.
     """
     configs = []
-    for stage in TASKS[task]:
+    for stage in TASKS[task][: 1 if task == CROSS else None]:
         one = altered(cfg, {"DATASET.SUBSAMPLE_CLASSES": stage.split})
         one = altered(one, {"OUTPUT_DIR": str(run_folder(root, stage.folder, key, one))})
         check_same_images(one, Path(root) / stage.folder / key)
         check_same_settings(one, Path(one.OUTPUT_DIR))
         configs.append(one)
+    if task == CROSS:
+        configs += [target_config(configs[0], file, key, root) for file in target_files(targets, cfg, key)]
     return configs
 
 
@@ -74,6 +79,7 @@ def run_task(
     model_dir: str = "",
     load_epoch: int | None = None,
     restart: bool = False,
+    targets: Sequence[str | Path] = (),
 ) -> list[Path]:
     """All runs of a protocol, in folders that follow from the settings; what is done is skipped.
 
@@ -88,6 +94,8 @@ def run_task(
         model_dir: folder of a trained run to test, in place of the protocol's own.
         load_epoch: of the checkpoint to test; the last one by default.
         restart: unfinished runs begin anew instead of going on from their last checkpoint.
+        targets: of cross_dataset: names of files in configs/datasets, or paths of YAML files; by default all published datasets
+            that are in DATASET.ROOT. The source's run is that of few_shot, and is not made again where it is done.
 
     Returns:
         The folders of the runs, those that were done before among them.
@@ -98,6 +106,8 @@ def run_task(
     check_fits(cfg.TRAINER.NAME, task, together)
     if together and (eval_only or cfg.RESUME):
         raise UserError("--seeds-together is for training: neither --eval-only nor --resume go with it")
+    if targets and task != CROSS:
+        raise UserError(f"targets are for {CROSS}, this is {task}")
     key = dataset_key(cfg, named)
     for seed in seeds:
         if not -(2**63) <= seed < 2**63:
@@ -105,14 +115,16 @@ def run_task(
     by_shots = []
     for k in shots or [cfg.DATASET.NUM_SHOTS]:
         own = [altered(cfg, {"DATASET.NUM_SHOTS": k, "SEED": seed}) for seed in dict.fromkeys(seeds or [cfg.SEED])]
-        by_shots.append([stage_configs(one, task, root, key) for one in own])
+        by_shots.append([stage_configs(one, task, root, key, targets) for one in own])
+    if task == CROSS:
+        require_fitting(by_shots[0][0][0], by_shots[0][0][1:])
     if restart:
         for stages in chain.from_iterable(by_shots):
             begin_anew(stages[0].OUTPUT_DIR)
     for of_seeds in by_shots:
         fresh = train_together([stages[0] for stages in of_seeds]) if together else ()
         for stages in of_seeds:
-            run_stages(stages, task, fresh, eval_only=eval_only, model_dir=model_dir, load_epoch=load_epoch)
+            run_stages(stages, fresh, eval_only=eval_only, model_dir=model_dir, load_epoch=load_epoch)
     return [Path(one.OUTPUT_DIR) for of_seeds in by_shots for stages in of_seeds for one in stages]
 
 
@@ -137,7 +149,6 @@ def train_together(cfgs: Sequence[CfgNode]) -> list[str]:
 
 def run_stages(
     cfgs: Sequence[CfgNode],
-    task: str,
     fresh: Collection[str] = (),
     *,
     eval_only: bool = False,
@@ -147,10 +158,15 @@ def run_stages(
     """One seed of one protocol, stage after stage; what was run in ``fresh`` folders is done."""
     trained = model_dir or cfgs[0].OUTPUT_DIR
     learns = methods()[cfgs[0].TRAINER.NAME].learns
-    for stage, one in zip(TASKS[task], cfgs, strict=True):
+    for number, one in enumerate(cfgs):
         if one.OUTPUT_DIR in fresh:
             continue
-        if is_complete(one.OUTPUT_DIR) and not eval_only:
+        source = None
+        if one.DATASET.TRAINED_ON:
+            source = source_of(cfgs[0], trained, one.DATASET.TRAINED_ON, one.OUTPUT_DIR, load_epoch)
+        done = is_complete(one.OUTPUT_DIR) if source is None else is_tested(one.OUTPUT_DIR, source)
+        if done and not eval_only:
             print(f"done already: {one.OUTPUT_DIR}")
             continue
-        run(one, eval_only=eval_only or (learns and not stage.trains), model_dir=trained, load_epoch=load_epoch)
+        only = eval_only or (learns and number > 0)  # the first stage trains
+        run(one, eval_only=only, model_dir=trained, load_epoch=load_epoch, source=source)

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from analysis.metrics import metrics
 from analysis.predictions import Predictions, write_predictions
 from analysis.results import PREDICTIONS, RESULTS, files_of
 from dassl.utils import atomic, write_json
+from runs.cross import record_of
 from runs.departures import departures_of
 from runs.identity import config_hash, split_kind, variant_of
 from trainers.base import VLTrainer
@@ -24,13 +26,20 @@ log = logging.getLogger(__name__)
 PACKAGES = ("torch", "torchvision", "dassl", "open_clip_torch", "timm", "transformers", "numpy", "pillow")
 
 
-def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any], timings: dict[str, float]) -> Path:
+def write_results(
+    trainer: VLTrainer,
+    folder: str | Path,
+    train: dict[str, Any],
+    timings: dict[str, float],
+    source: Mapping[str, Any] | None = None,
+) -> Path:
     """Say in the log what was not the published setting, and write ``results.json`` (docs/RESULTS_FILE.md).
 
     Args:
         trainer: tested.
         train: how it was trained; empty for a run that only tested.
         timings: seconds by name.
+        source: of a test on another dataset, what was trained (:func:`runs.cross.source_of`).
 
     Raises:
         UserError: the scores of the test are not finite.
@@ -81,6 +90,8 @@ def write_results(trainer: VLTrainer, folder: str | Path, train: dict[str, Any],
         "warnings": trainer.warnings,
         "files": files_of(folder),
     }
+    if source:
+        record |= record_of(source)
     path = Path(folder) / RESULTS
     write_json(record, str(path))
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
@@ -57,10 +57,10 @@ def build(cfg: CfgNode) -> tuple[Any, dict[str, float]]:
     return trainer, {"build_s": time.perf_counter() - started}
 
 
-def finish(trainer: Any, train: dict[str, object], timings: dict[str, float]) -> None:
+def finish(trainer: Any, train: dict[str, object], timings: dict[str, float], source: Mapping[str, Any] | None = None) -> None:
     """Write the results file of a tested trainer of this project."""
     if hasattr(trainer, "section") and not trainer.cfg.TEST.NO_TEST:
-        write_results(trainer, trainer.cfg.OUTPUT_DIR, train, timings)
+        write_results(trainer, trainer.cfg.OUTPUT_DIR, train, timings, source)
 
 
 def run(
@@ -71,11 +71,13 @@ def run(
     load_epoch: int | None = None,
     no_train: bool = False,
     restart: bool = False,
+    source: Mapping[str, Any] | None = None,
 ) -> Any:
     """One run: build, train (or load), test, write the results file. Returns the trainer.
 
     Args:
         restart: an unfinished run begins anew instead of going on from its last checkpoint.
+        source: of a test on another dataset than that of ``model_dir``: :func:`runs.cross.source_of`.
     """
     folder = Path(cfg.OUTPUT_DIR)
     check_same_settings(cfg, folder)
@@ -102,7 +104,7 @@ def run(
             if together:
                 train["seeds_together"] = together
             timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
-            finish(trainer, train, timings)
+            finish(trainer, train, timings, source)
             return trainer
     except Exception as error:
         error.run_folder = folder  # where somebody who reports a fault finds its log

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results import LAYOUT_SPLITS
+from analysis.results import LAYOUT_SPLITS, TARGET
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,17 @@ class Stage:
 
     @property
     def split(self) -> str:
-        """The classes that it runs on, a value of DATASET.SUBSAMPLE_CLASSES."""
+        """The classes that it runs on, a value of DATASET.SUBSAMPLE_CLASSES; "target" for all of another dataset."""
         return LAYOUT_SPLITS[self.folder]
 
 
 TASKS: dict[str, tuple[Stage, ...]] = {
     "base2new": (Stage("base2new/train_base"), Stage("base2new/test_new", trains=False)),
     "few_shot": (Stage("few_shot"),),
+    "cross_dataset": (Stage("few_shot"), Stage("cross_dataset", trains=False)),  # the second once for each target
 }
 
 
 def needs_transfer(task: str) -> bool:
-    """Whether a protocol tests on classes that it did not train on."""
-    return len({stage.split for stage in TASKS[task]}) > 1
+    """Whether a protocol always tests on classes that it did not train on; a target of cross_dataset may have the same."""
+    return len({stage.split for stage in TASKS[task]} - {TARGET}) > 1

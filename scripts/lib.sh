@@ -3,6 +3,7 @@
 #   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
 #   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
 #   SEEDS     seeds where none is named (1 2 3)          PYTHON    interpreter (.venv's, else python)
+#   TARGETS   of xd.sh: datasets or YAML files to test on (all published ones in DATA)
 #   DOWNLOAD=1        a published dataset that is not in DATA is fetched first (python -m datasets.download)
 #   SEEDS_TOGETHER=1  the seeds of a setting are trained as one batch, by the methods that can
 #
@@ -60,12 +61,12 @@ fetched() {
     FETCHED="$DATASET"
 }
 
-# run METHOD few_shot|base2new "SHOTS …" "SEEDS …" [train.py arguments]: train.py skips what is done
+# run METHOD few_shot|base2new|cross_dataset "SHOTS …" "SEEDS …" [train.py arguments]: train.py skips what is done
 run() {
     local method="$1" task="$2" shots="$3" seeds="$4"; shift 4
     fetched
     local folder=few_shot config
-    [ "$task" = few_shot ] || folder=base_to_novel
+    [ "$task" != base2new ] || folder=base_to_novel
     config="$REPO/configs/trainers/$method/$folder/$DATASET.yaml"
     [ -f "$config" ] || config="$REPO/configs/trainers/$method/$folder.yaml"
     [ -f "$config" ] || config="$REPO/configs/trainers/$method/few_shot.yaml"  # train.py says why it has no other
@@ -108,4 +109,16 @@ few_shot() {
     local shots="${POSITIONAL[1]:-${SHOTS:-1 2 4 8 16}}" seeds="${POSITIONAL[2]:-$SEEDS}"
     run "$method" few_shot "$shots" "$seeds" ${flags[@]+"${flags[@]}"}
     table few_shot "$shots" "$seeds" "$method"
+}
+
+# xd METHOD [--eval-only] SOURCE [SEED]: train on SOURCE (its few_shot run, where that is done), test on TARGETS
+xd() {
+    local method="$1" flags=() targets=(); shift
+    if [ "${1:-}" = --eval-only ]; then flags=(--eval-only); shift; fi
+    parse_arguments "$@"
+    local seeds="${POSITIONAL[1]:-$SEEDS}" shots="${SHOTS:-16}"
+    [ -z "${TARGETS:-}" ] || read -r -a targets <<< "$TARGETS"
+    run "$method" cross_dataset "$shots" "$seeds" ${flags[@]+"${flags[@]}"} ${targets[@]+--targets "${targets[@]}"}
+    "$PYTHON" "$REPO/parse_results.py" "$OUTPUT" --task cross_dataset --sources "$DATASET_FILE" --backbones "$BACKBONE" \
+        --shots $shots --seeds $seeds --methods "$method"
 }

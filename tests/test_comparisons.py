@@ -15,7 +15,7 @@ from scipy import stats as reference
 
 import parse_results
 from analysis import check
-from analysis.published import published
+from analysis.counted import published
 from analysis.stats import paired_bootstrap, wilcoxon
 from tests.synthetic_runs import write_run
 
@@ -121,8 +121,8 @@ def test_a_name_must_fit_one_series(tmp_path: Path, capsys) -> None:
 
 def protocol(root: Path, method: str, accuracy: int, **kwargs: object) -> None:
     """Eleven datasets, three seeds, 16 shots."""
-    for number, seed in itertools.product(range(11), (1, 2, 3)):
-        write_run(root, method, f"D{number}", seed=seed, accuracy=accuracy, **kwargs)
+    for name, seed in itertools.product(published()["datasets"]["few_shot"], (1, 2, 3)):
+        write_run(root, method, name, seed=seed, accuracy=accuracy, **kwargs)
 
 
 def test_averages_outside_the_papers_are_listed_with_their_configs(tmp_path: Path, capsys) -> None:
@@ -145,6 +145,16 @@ def test_base_to_new_is_checked_with_hm(tmp_path: Path, capsys) -> None:
     assert check.main([str(tmp_path), "--all"]) == 1
     out = capsys.readouterr().out
     assert out.count("inside: CoOp") == 2 and out.count("OUTSIDE: CoOp") == 4  # two papers: base fits, new and HM do not
+    assert "BUSI" not in out.replace("BUSI is", "") and out.count("config.yaml") == 2 * 30 + 2 * 60
+    assert "of 10 datasets" not in out
+
+
+def test_busi_is_no_dataset_of_wilcoxons_test_on_base_to_new(tmp_path: Path, capsys) -> None:
+    for name in ("BUSI", "D1", "D2", "D3"):
+        write_run(tmp_path, "A", name, split="base", accuracy=60)
+        write_run(tmp_path, "B", name, split="base", accuracy=50)
+    found, shown = paired(tmp_path, capsys, "A", "B")
+    assert len(found) == 4 and "over 3 datasets: mean difference +10.00" in shown and "BUSI is shown apart" in shown
 
 
 @pytest.mark.parametrize("kwargs", [{"rehearsal": True}, {"backbone": "PhantomCLIP"}])

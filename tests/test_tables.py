@@ -14,7 +14,7 @@ import pytest
 
 import parse_results
 from analysis import check
-from analysis.published import published
+from analysis.counted import published
 from analysis.render import Cell, Table, render, render_tables
 from tests.synthetic_runs import write_run
 
@@ -75,7 +75,7 @@ def test_few_shot_by_hand(two_datasets: Path, capsys) -> None:
 
 
 def test_base_to_new_and_its_three_averages(tmp_path: Path, capsys) -> None:
-    numbers = {"BTMRI": ((80, 82, 87), (60, 50, 55)), "BUSI": ((90, 91, 95), (30, 34, 41))}
+    numbers = {"BTMRI": ((80, 82, 87), (60, 50, 55)), "RETINA": ((90, 91, 95), (30, 34, 41))}
     for dataset, (base, new) in numbers.items():
         for seed in (1, 2, 3):
             write_run(tmp_path, dataset=dataset, split="base", seed=seed, accuracy=base[seed - 1])
@@ -114,13 +114,14 @@ def test_what_is_not_defined_is_left_out_and_said(tmp_path: Path, capsys) -> Non
     for method in ("CoOp", "KgCoOp"):
         for split in ("base", "new"):
             write_run(tmp_path, method, "BTMRI", split=split, accuracy=70)
+            write_run(tmp_path, method, "RETINA", split=split, accuracy=60)
             write_run(tmp_path, method, "BUSI", split=split, accuracy=100, classes=1 if split == "new" else 2)
     out = text(tmp_path, capsys, "--metric", "macro_auroc")
     assert "macro one-vs-rest AUROC is not defined on BUSI (new): left out." in out
     got = sheet(tmp_path, capsys, "--metric", "macro_auroc")
+    assert got["BUSI, 16 shots", "CoOp", "nctx4", "new"]["note"] == "not defined"
     cell = got["average over 2 datasets, 16 shots", "CoOp", "nctx4", "new"]
     assert (cell["note"], cell["best"]) == ("", "1")
-    assert got["BUSI, 16 shots", "CoOp", "nctx4", "new"]["note"] == "not defined"
 
 
 def test_changed_settings_are_rows_of_their_own_and_make_the_ablation(tmp_path: Path, capsys) -> None:
@@ -220,9 +221,9 @@ def test_runs_from_before_a_metric_are_named(tmp_path: Path, capsys) -> None:
 
 
 def test_published_numbers_and_differences_stand_beside_ours(tmp_path: Path, capsys) -> None:
-    for number in range(11):
+    for number, name in enumerate(published()["datasets"]["few_shot"]):
         for seed in (1, 2, 3):
-            write_run(tmp_path, "CoOp", f"D{number}", seed=seed, accuracy=60 + number)
+            write_run(tmp_path, "CoOp", name, seed=seed, accuracy=60 + number)
     got = sheet(tmp_path, capsys, "--published")
     theirs = [printed["few_shot"]["CoOp"][4] for printed in published()["papers"].values()]
     rows = [row for (what, *_, column), row in got.items() if column == "16 shots" and row["published"]]
@@ -232,7 +233,35 @@ def test_published_numbers_and_differences_stand_beside_ours(tmp_path: Path, cap
     assert f"65.00 ± 0.00 / {theirs[0]:.2f} ({65 - theirs[0]:+.2f})" in out and "NOT COMPARABLE" not in out
     write_run(tmp_path, "CoOp", "D11", accuracy=60, rehearsal=True)
     out = text(tmp_path, capsys, "--published")
-    assert "NOT COMPARABLE, ours: rehearsal (synthetic); 12 of 11 datasets" in out and "PARTLY rehearsal" in out
+    assert "NOT COMPARABLE, ours: rehearsal (synthetic); other datasets among them: D11" in out and "PARTLY rehearsal" in out
+
+
+def test_busi_is_in_no_average_of_base_to_new_and_in_those_of_few_shot(tmp_path: Path, capsys) -> None:
+    """Ten datasets are compared with the papers; BUSI has a table of its own with the reason; own datasets count."""
+    every, ten = published()["datasets"]["few_shot"], published()["datasets"]["base_to_new"]
+    assert set(every) - set(ten) == set(published()["apart"]["base_to_new"]) == {"BUSI"} and len(ten) == 10
+    for name in every:
+        for seed in (1, 2, 3):
+            for split in ("base", "new"):
+                accuracy = 100 if name == "BUSI" and split == "new" else 70
+                write_run(tmp_path, dataset=name, split=split, seed=seed, accuracy=accuracy, modality=f"of {name}")
+    got = sheet(tmp_path, capsys, "--modalities")
+    average = {c: value(row) for (what, _, _, c), row in got.items() if what == "average over 10 datasets, 16 shots"}
+    assert set(average.values()) == {70.0}
+    assert value(got["BUSI, 16 shots", "CoOp", "nctx4", "new"]) == 100
+    columns = {column for what, _, _, column in got if what == "per modality"}
+    assert columns == {f"of {name}" for name in ten}
+    out = text(tmp_path, capsys, "--published")
+    assert "NOT COMPARABLE" not in out and "BUSI is shown apart: 3 classes, so that its new part is one class" in out
+    own = text(tmp_path, capsys, "--published", "--datasets", "BUSI")
+    assert "average over" not in own and "Base-to-new, 16 shots" not in own and "shown apart" in own
+    for split in ("base", "new"):
+        write_run(tmp_path, dataset="Mine", split=split, seed=1, accuracy=70)
+    out = text(tmp_path, capsys, "--published")
+    assert "average over 11 datasets" in out and "NOT COMPARABLE, ours: other datasets among them: Mine" in out
+    assert "BUSI" in text(tmp_path, capsys, "--ablation", "CoOp", "--datasets", "BUSI")
+    ablation = text(tmp_path, capsys, "--ablation", "CoOp")
+    assert "BTMRI, CHMNIST" in ablation and "BUSI is shown apart" in ablation
 
 
 # -- formats ----------------------------------------------------------------------------------------------

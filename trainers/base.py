@@ -105,7 +105,7 @@ class VLTrainer(FrozenTowers):
         self._text_features: Tensor | None = None
         self._losses = torch.zeros((), device=self.device)  # this epoch's sum: once it is not finite, it stays so
         self.warnings = self.what_to_know()
-        if self.has_images:
+        if self.trains_here:
             self.build_teacher(self.classnames)
         learner = self.build_learner(self.classnames)
         self.learned_names = [name for name, p in learner.named_parameters() if p.requires_grad]
@@ -129,7 +129,7 @@ class VLTrainer(FrozenTowers):
         raise NotImplementedError
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
-        """Frozen features that only the loss reads, where it reads any; a trainer without images does without them."""
+        """Frozen features that only the loss reads, where it reads any; one that does not train does without them."""
 
     # -- training -----------------------------------------------------------------------------------------
 

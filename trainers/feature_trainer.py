@@ -78,7 +78,7 @@ class FeatureTrainer(VLTrainer):
             self.max_epoch = 1  # the fit
 
     def _check_every_class(self) -> None:
-        if not (self.every_class and self.has_images):
+        if not (self.every_class and self.trains_here):
             return
         there = {item.label for item in self.dm.dataset.train_x}
         absent = [name for label, name in self.lab2cname.items() if label not in there]

@@ -94,6 +94,11 @@ class FrozenTowers(TrainerX):
         return self.cfg.TRAINER[self.section]
 
     @property
+    def trains_here(self) -> bool:
+        """Whether it has images, and those that it is trained on: not a test of what was learned on another dataset."""
+        return self.has_images and not self.cfg.DATASET.get("TRAINED_ON")
+
+    @property
     def feature_root(self) -> Path | None:
         """Folder of the stored features; ``None`` with FEATURES.MODE direct."""
         if self.cfg.FEATURES.MODE != "store":
@@ -185,7 +190,7 @@ class FrozenTowers(TrainerX):
         said = list(self.facts.warnings)
         if self.reads_names:
             said += check_class_words(self.backbone, self.classnames, self.facts.template)
-        if self.cfg.DATASET.PROMPTS == TEMPLATE_ENSEMBLE and self.uses_prompts(self.cfg):
+        if self.trains_here and self.cfg.DATASET.PROMPTS == TEMPLATE_ENSEMBLE and self.uses_prompts(self.cfg):
             said.append(f"{type(self).__name__} with templates in place of LLM-written prompts (DATASET.PROMPTS template)")
         for warning in said:
             log.warning("%s: %s", self.facts.name, warning)

@@ -181,4 +181,50 @@ RUNS = [
           given={"out/log.txt/x": "mine"}, leaves=("out/log.txt-*",)),
 ]  # fmt: skip
 
-FAULTS = [*SETTINGS, *ARGUMENTS, *FILES, *PLACES, *RUNS]
+RESULTS = "a results file"
+AGAIN = "train.py --from-results out/results.json --output-dir new"
+
+
+def results(what: str, line: str, command: str = AGAIN, **changes: object) -> Fault:
+    """A finished run that is to be made again, with something wrong in its files."""
+    return Fault(RESULTS, f"made again: {what}", command, line, given={"out": run(**changes)})
+
+
+AGAINS = [
+    results("no --output-dir", "needs --output-dir", "train.py --from-results out/results.json"),
+    results(
+        "into the run's own folder", "folder of the run itself", "train.py --from-results out/results.json --output-dir out"
+    ),
+    results(
+        "another file than results.json", "name the results.json", "train.py --from-results out/config.yaml --output-dir new"
+    ),
+    results("a file that is not there", "no results.json", "train.py --from-results gone/results.json --output-dir new"),
+    results("another seed", "leave out --seed", AGAIN + " --seed 2"),
+    results("a setting", "would make it another run", AGAIN + " OPTIM.LR 1"),
+    results("another protocol", "leave out --task", AGAIN + " --task few_shot"),
+    results("--despite-differences alone", "belongs to --from-results", "train.py --despite-differences --output-dir new"),
+    results("results.json empty", "out/results.json", results=""),
+    results("results.json cut short", "cannot be read", results='{"schema": 2, "comp'),
+    results("results.json a list", "not complete", results="[]"),
+    results("results.json nested 100,000 deep", "cannot be read", results=NESTED),
+    results("results.json no UTF-8", "cannot be read", results=b"\xff\xfe"),
+    results("results.json a FIFO", "results.json", results_dot_json=FIFO),
+    results("results.json a link to itself", "results.json", results_dot_json=link("results.json")),
+    results("schema 1", "of schema 1", results={"schema": 1}),
+    results("schema 99", "schema 99", results={"schema": 99}),
+    results("no fingerprints", "fingerprints must be", results={"fingerprints": None}),
+    results("fingerprints a list", "fingerprints must be", results={"fingerprints": [1]}),
+    results("versions numbers", "versions must be", results={"versions.torch": 3}),
+    results("another data hash", "data not as in", results={"fingerprints.data": "0"}),
+    results("another backbone", "backbone not as in", results={"fingerprints.backbone": "0"}),
+    results("another split", "split not as in", results={"fingerprints.split": "0"}),
+    results("a method that is not known", "no method of this project", results={"method": "Nobody"}),
+    results("another seed than the config", "seed 7 there", results={"seed": 7}),
+    results("config.yaml not there", "no config file", config_dot_yaml=FOLDER),
+    results("config.yaml empty", "config.yaml", config=""),
+    results("config.yaml cut short", "config.yaml", config="DATASET: {NAME: Im"),
+    results("config.yaml nested 100,000 deep", "config.yaml", config=NESTED),
+    results("config.yaml a FIFO", "config.yaml", config_dot_yaml=FIFO),
+]
+
+FAULTS = [*SETTINGS, *ARGUMENTS, *FILES, *PLACES, *RUNS, *AGAINS]
