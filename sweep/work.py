@@ -51,7 +51,6 @@ class Outcome:
         said: the error in a line; empty where all went well.
         tail: the end of what the failed run printed, and of its traceback.
         done_before: whether there was nothing to do.
-        backbone: seconds of the work that went into training or encoding (results files' timings).
     """
 
     folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -124,7 +123,7 @@ def exact_folders(job: Job, place: Place) -> list[Path]:
         UserError: it cannot be configured, or one of them holds a run with other settings.
     """
     cfg, key, _ = config_of(job, place)
-    return [Path(one.OUTPUT_DIR) for one in stage_configs(cfg, job.task, root_of(job, place), key)]
+    return [Path(one.OUTPUT_DIR) for one in stage_configs(cfg, job.task, root_of(job, place), key, job.targets)]
 
 
 def perform(unit: Unit, place: Place) -> Outcome:
@@ -154,7 +153,15 @@ def _run(unit: Sequence[Job], place: Place) -> dict[str, tuple[str, ...]]:
     cfg, key, _ = config_of(job, place)
     seeds = [one.seed for one in unit]
     paths = run_task(
-        cfg, job.task, root_of(job, place), key, shots=[job.shots], seeds=seeds, together=len(unit) > 1, restart=place.restart
+        cfg,
+        job.task,
+        root_of(job, place),
+        key,
+        shots=[job.shots],
+        seeds=seeds,
+        together=len(unit) > 1,
+        restart=place.restart,
+        targets=job.targets,
     )
     each = len(paths) // len(unit)
     relative = [str(path.relative_to(place.output)) for path in paths]

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "trainers": METHODS,
     "runs": RUNS,
     "explain": RUNS | {"runs"},
+    "sweep": RUNS | {"runs"},
     "train": {"runs", "dassl", "entry"},
     "predict": {"runs", "explain", "dassl", "entry"},
     "export": {"runs", "trainers", "dassl", "entry"},
@@ -153,9 +154,18 @@ def _submodules(source: str) -> set[str]:
 
 def test_every_package_says_what_belongs_there() -> None:
     packages = sorted(room for room in ROOMS - {"tests"} if (REPO / room / "__init__.py").is_file())
-    assert {"analysis", "backbones", "benchmarks", "datasets", "doctor", "explain", "features", "runs", "trainers"} == set(
-        packages
-    )
+    assert {
+        "analysis",
+        "backbones",
+        "benchmarks",
+        "datasets",
+        "doctor",
+        "explain",
+        "features",
+        "runs",
+        "sweep",
+        "trainers",
+    } == set(packages)
     for room in packages:
         said = ast.get_docstring(ast.parse((REPO / room / "__init__.py").read_text(encoding="utf-8"))) or ""
         assert re.search(r"Here belongs?\b", said), f"{room}/__init__.py does not say what belongs there"
