@@ -6,6 +6,7 @@
     python -m sweep run paper_few_shot --engine ray --ray-address auto --slots-per-gpu 4
     python -m sweep status output                               # from another shell
     python -m sweep grids                                       # which grids there are
+    python -m sweep compare btmri --seeds 1                     # all methods on one dataset, without a grid
 
 The same command goes on where a killed one was. docs/SWEEP.md has the grids' form, docs/CLUSTER.md several machines.
 """
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         add_choice(one)
         if name == "run":
             add_running(one)
+    add_compare(commands.add_parser("compare", help="methods side by side on one dataset (scripts/compare.sh)"))
     status = commands.add_parser("status", help="how far the sweep in a folder has come")
     status.add_argument("output", type=Path)
     commands.add_parser("grids", help="list the project's grids")
@@ -51,6 +53,19 @@ def add_choice(one: argparse.ArgumentParser) -> None:
         one.add_argument(f"--{name}", nargs="+", default=[], help=f"only these {name} of the grids")
     for name in ("shots", "seeds"):
         one.add_argument(f"--{name}", nargs="+", type=int, default=[], help=f"only these {name} of the grids")
+
+
+def add_compare(one: argparse.ArgumentParser) -> None:
+    """A comparison, which needs no grid."""
+    one.add_argument("dataset", help="name of a file in configs/datasets, or a YAML file")
+    one.add_argument("--tasks", nargs="+", default=["few_shot", "base2new"], choices=["few_shot", "base2new"])
+    one.add_argument("--methods", nargs="+", default=[], help="all that can run, by default")
+    one.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="of few_shot; base2new has 16")
+    one.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    one.add_argument("--root", default="data", help="folder of the datasets (data)")
+    one.add_argument("--output", type=Path, default=Path("output"), help="folder of all runs (output)")
+    one.add_argument("--backbone", default="BiomedCLIP")
+    one.add_argument("--seeds-together", action="store_true", help="seeds of a setting as one batch, by methods that can")
 
 
 def add_running(one: argparse.ArgumentParser) -> None:
@@ -80,6 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sweep.status import show
 
         return show(args.output)
+    if args.command == "compare":
+        from sweep.compare import compare
+
+        return compare(args, words[cut + 1 :])
     from sweep.command import plan, run
 
     if args.command == "plan" or args.dry_run:

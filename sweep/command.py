@@ -6,10 +6,11 @@ import argparse
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -20,6 +21,10 @@ from sweep.jobs import Job, in_order, narrowed, units_of, with_settings
 from sweep.journal import FOUND, Event, Journal, read_only
 from sweep.plan import described, estimated
 from sweep.rates import Rates
+
+if TYPE_CHECKING:
+    from sweep.desk import Failure
+    from sweep.work import Place
 
 LOCK = "sweep.lock"
 
@@ -111,19 +116,32 @@ def plan(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Do what is missing. Exit status: 0 all runs are done, 2 not all."""
     asked = asked_for(args, overrides)
-    args.output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(args.output / LOCK)
-    try:
-        with lock.acquire(timeout=0):
-            complete = _run(args, asked)
-    except Timeout:
-        raise GridError(
-            f"another sweep is at work in {args.output}: wait for it (python -m sweep status {args.output}), "
-            "or take another --output"
-        ) from None
+    with alone_in(args.output):
+        complete = _run(args, asked)
     if args.notify:
         subprocess.run(args.notify, shell=True, check=False)  # noqa: S602  (the user's own command, as given)
     return 0 if complete else 2
+
+
+@contextmanager
+def alone_in(output: Path) -> Iterator[None]:
+    """Keep other sweeps out of a folder of all runs.
+
+    Raises:
+        GridError: one is at work there.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise GridError(
+            f"another sweep is at work in {output}: wait for it (python -m sweep status {output}), or take another --output"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(args: argparse.Namespace, asked: Asked) -> bool:
@@ -152,10 +170,8 @@ def _note_found(journal: Journal, asked: Asked, found: dict[str, tuple[str, ...]
 
 def _do(args: argparse.Namespace, asked: Asked, journal: Journal) -> bool:
     """Have an engine do the rest; whether all is done then."""
-    from sweep.desk import Desk
     from sweep.fit import fit
-    from sweep.screen import LiveScreen
-    from sweep.work import Place, together_methods
+    from sweep.work import Place
 
     place = Place(asked.root, str(args.output), args.backbone_path, args.restart)
     if asked.grid.phantom:
@@ -164,12 +180,24 @@ def _do(args: argparse.Namespace, asked: Asked, journal: Journal) -> bool:
     _note_found(journal, asked, found.done)
     asked.done |= found.done
     print("\n".join(described(asked.jobs, asked.done, found.ready, found.cannot, found.left_out, [*found.unread])), flush=True)
-    units = units_of(found.ready, together_methods() if args.seeds_together else ())
-    rates = Rates(journal.seconds())
-    slots = 1
+    given_up = work_off(args, found.ready, len(asked.done), place, journal, asked.hash)
+    for failure in given_up:
+        print(f"failed: {failure.unit[0].title}: {failure.outcome.said}", file=sys.stderr)
+    return not given_up and not found.cannot
+
+
+def work_off(
+    args: argparse.Namespace, ready: Sequence[Job], before: int, place: Place, journal: Journal, grid: str
+) -> list[Failure]:
+    """Have the engine of the arguments do these jobs; what was given up."""
+    from sweep.desk import Desk
+    from sweep.screen import LiveScreen
+    from sweep.work import together_methods
+
+    units = units_of(ready, together_methods() if args.seeds_together else ())
     losses = {} if args.again else journal.losses()
-    with LiveScreen(found.ready, len(asked.done), rates, slots) as screen:
-        desk = Desk(units, journal, screen, asked.hash, losses)
+    with LiveScreen(ready, before, Rates(journal.seconds())) as screen:
+        desk = Desk(units, journal, screen, grid, losses)
         if args.engine == "ray":
             from sweep.ray_engine import RayOptions, run_ray
 
@@ -178,9 +206,7 @@ def _do(args: argparse.Namespace, asked: Asked, journal: Journal) -> bool:
             from sweep.local import run_local
 
             run_local(desk, place)
-    for failure in desk.given_up:
-        print(f"failed: {failure.unit[0].title}: {failure.outcome.said}", file=sys.stderr)
-    return not desk.given_up and not found.cannot
+    return desk.given_up
 
 
 def _draw(asked: Asked) -> None:
