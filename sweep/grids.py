@@ -22,6 +22,7 @@ blocks:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -38,6 +39,7 @@ LISTS = ("methods", "datasets", "shots", "seeds", "targets")
 BLOCK = {"task", "backbone", "overrides", "label", "settings", *LISTS}
 REPLACED = {"backbone", "overrides", "methods", "datasets", "shots", "seeds"}  # of an included grid
 NUMBERS = {"shots": range(1, 100_001), "seeds": range(0, 2**63)}
+NAME = re.compile(r"[\w.+-]*(?<!\.)")  # of a folder below that of all runs; may be empty
 DEEPEST = 8  # grids that include grids
 
 
@@ -179,13 +181,13 @@ def _block(block: Any, where: str) -> list[Job]:
             raise GridError(f"{where} names no {key}")
     lists = {key: _values(block[key], key, where) for key in LISTS if key in block}
     backbone, label = block.get("backbone", DEFAULT_BACKBONE), block.get("label", "")
-    for key, value in {"task": block["task"], "backbone": backbone, "label": label}.items():
-        if not isinstance(value, str) or "/" in value and key != "backbone":
-            raise GridError(f"{where}: {key} must be a name, got {value!r}")
     common = dict(_overrides(block.get("overrides", {}), where))
     settings = block.get("settings") or {label: {}}
     if not isinstance(settings, dict):
         raise GridError(f"{where}: settings must be label: {{KEY: value}}, got {str(settings)[:60]}")
+    for key, value in [("task", block["task"]), ("backbone", backbone), *(("label", name) for name in settings)]:
+        if not isinstance(value, str) or (key != "backbone" and not NAME.fullmatch(value)):
+            raise GridError(f"{where}: {key} must be a name, got {value!r}")
     whole = block["methods"] == "all"
     return [
         Job(block["task"], method, dataset, shots, seed, backbone, pairs, str(name), tuple(lists.get("targets", ())), whole)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 DEFAULT_BACKBONE = "BiomedCLIP"
@@ -36,10 +37,11 @@ class Job:
     targets: tuple[str, ...] = ()
     whole: bool = False
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hexadecimal digits that follow from all that decides the job's numbers."""
-        facts = {key: value for key, value in asdict(self).items() if key != "whole"} | {"overrides": sorted(self.overrides)}
+        facts = {**vars(self), "overrides": sorted(self.overrides)}
+        facts.pop("whole")
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     @property
@@ -55,7 +57,7 @@ class Job:
 
     def as_data(self) -> dict[str, Any]:
         """For JSON; :func:`job_of` reads it back."""
-        return asdict(self)
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def job_of(data: dict[str, Any]) -> Job:

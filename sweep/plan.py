@@ -52,7 +52,7 @@ def _reasons(what: str, reasons: Mapping[str, Sequence[Job]]) -> list[str]:
 def estimated(ready: Sequence[Job], rates: Rates, slots: Sequence[int] = (1, 4, 8, 64)) -> str:
     """The wall time of what is to be done, for some numbers of slots as fast as this machine."""
     if not ready:
-        return "nothing is left to do"
+        return "nothing is left that can be done"
     if rates.total(ready) is None:
         return "time: not known before something has run here"
     each = [f"{clock(rates.total(ready, n) or 0)} with {n} slot{'s' * (n > 1)}" for n in slots]
