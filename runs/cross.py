@@ -10,7 +10,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from analysis.results import CROSS, DamagedRun, read_record, read_whole_record
+from analysis.layout import CROSS
+from analysis.results import DamagedRun, read_record, read_whole_record
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, nearest
 from datasets import by_key
