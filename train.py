@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entry import program
-from runs.arguments import training_parser
+from runs.arguments import training_arguments
 from runs.own_dassl import require_own_dassl
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    return training_parser(__doc__ or "").parse_args(argv)
+    return training_arguments(__doc__ or "", argv)
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from analysis.files import read_text
-from analysis.results import LAYOUT_SPLITS, TASK_FOLDERS, Defect, Run, folder_name, place_of
+from analysis.layout import LAYOUT_SPLITS, TASK_FOLDERS, place_of
+from analysis.results import Defect, Run, folder_name
 
 SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
 

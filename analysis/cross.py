@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from analysis.layout import TARGET
 from analysis.render import Table
-from analysis.results import TARGET, Run
+from analysis.results import Run
 from analysis.summaries import Scope, average_cell, by_series, names_of, split_of
 from analysis.tables import KEYS, heading, series_rows, undefined_notes, warning_notes
 

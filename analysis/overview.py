@@ -10,10 +10,11 @@ from pathlib import Path
 from analysis.choice import SPLITS, Choice, concerns, select
 from analysis.counted import apart_notes, counted
 from analysis.cross import cross_missing, cross_tables
+from analysis.layout import CROSS
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons
 from analysis.render import Table, render_tables
-from analysis.results import CROSS, Run, read_log, read_runs
+from analysis.results import Run, read_log, read_runs
 from analysis.stats import ci95, mean
 from analysis.summaries import Scope, by_series, names_of
 from analysis.tables import HM_NAMES, ablation_tables, base2new_table, few_shot_table, modality_tables

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.counted import apart_notes, counted
+from analysis.layout import TARGET
 from analysis.predictions import Predictions, read_predictions
 from analysis.render import Cell, Table
-from analysis.results import PREDICTIONS, TARGET, DamagedRun, Run
+from analysis.results import PREDICTIONS, DamagedRun, Run
 from analysis.stats import mean, paired_bootstrap, wilcoxon
 from analysis.summaries import by_series, names_of, split_of
 

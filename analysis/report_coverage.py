@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.results import TARGET, Defect, Place, Run, place_of
+from analysis.layout import TARGET, Place, place_of
+from analysis.results import Defect, Run
 from analysis.summaries import by_series, names_of
 
 SPLIT_ORDER = {"all": 0, "base": 1, "new": 2, TARGET: 3}

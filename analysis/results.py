@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.files import read_text
+from analysis.layout import LAYOUT_SPLITS, pair_key, place_of
 from analysis.record_form import check_form
 
 RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "predictions.csv.gz"
@@ -18,20 +19,6 @@ OWN_IMAGES = "ImageFolderSplit"  # DATASET.NAME of a user's own images, whose na
 OWN_SPLIT = "own"  # split_kind of the split that a dataset has: its file's, its folders' or table's, or one drawn by class
 SUBFOLDERS = ("prompt_learner", "tensorboard")
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
-
-# protocol -> split -> its folder below that of all runs
-TARGET = "target"  # the split of a test on another dataset than the one that was trained on: never one of its own
-CROSS = "cross_dataset"
-TASK_FOLDERS = {
-    "few_shot": {"all": "few_shot"},
-    "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"},
-    CROSS: {"all": "few_shot", TARGET: CROSS},
-}
-LAYOUT_SPLITS = {folder: split for own in TASK_FOLDERS.values() for split, folder in own.items()}
-LAYOUT = re.compile(
-    rf"(?:(?P<folder>{'|'.join(folder for folder in LAYOUT_SPLITS if folder != CROSS)})|{CROSS}/(?P<source>[^/]+))"
-    r"/(?P<dataset>[^/]+)/shots_(?P<shots>-?\d+)/(?P<method>[^/]+)/[^/]+/seed(?P<seed>-?\d+)$"
-)
 
 
 class DamagedRun(ValueError):
@@ -132,35 +119,6 @@ class Defect:
 
     folder: Path
     why: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """What the layout of runs says of a folder; ``method`` is ``<Trainer>_<Backbone>``, ``datasets`` the source and target."""
-
-    split: str
-    dataset_key: str
-    shots: int
-    method: str
-    seed: int
-    datasets: tuple[str, ...] = ()
-
-
-def pair_key(source: str, target: str) -> str:
-    """What a test on another dataset is called in the names of files."""
-    return f"{source}_to_{target}"
-
-
-def place_of(folder: Path) -> Place | None:
-    """``…/<task>/<split>/<dataset>/shots_<K>/<Trainer>_<Backbone>/<variant>/seed<S>``; ``None`` for another place."""
-    found = LAYOUT.search(folder.as_posix())
-    if not found:
-        return None
-    source, dataset = found["source"], found["dataset"]
-    numbers = int(found["shots"]), found["method"], int(found["seed"])
-    if source:
-        return Place(TARGET, pair_key(source, dataset), *numbers, (source, dataset))
-    return Place(LAYOUT_SPLITS[found["folder"]], dataset, *numbers, (dataset,))
 
 
 def folder_name(title: str) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from analysis.layout import TARGET
 from analysis.record_form import Garbled, check_form
-from analysis.results import CONFIG, LAYOUT_SPLITS, PREDICTIONS, RESULTS, TARGET, DamagedRun, read_record
+from analysis.results import CONFIG, LAYOUT_SPLITS, PREDICTIONS, RESULTS, DamagedRun, read_record
 from backbones import build_backbone
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, load_checkpoint

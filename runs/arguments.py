@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 
 from runs.tasks import TASKS
+
+KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")  # of a config; as in datasets.config, which loads more than arguments need
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +17,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone-path", default="", help="where the backbone's weights lie now")
     parser.add_argument("--device", default="", help="cpu or cuda; by default a GPU where there is one")
     parser.add_argument("--classnames", nargs="+", default=(), help="other classes, for prompts that transfer")
+
+
+def training_arguments(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Those of train.py, read; ``KEY VALUE`` pairs right behind --targets are no targets."""
+    args = training_parser(description).parse_args(argv)
+    named = args.targets or []
+    at = next((place for place, word in enumerate(named) if KEY.fullmatch(word)), len(named))
+    args.targets, args.opts = named[:at], named[at:] + args.opts
+    return args
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:

@@ -10,14 +10,15 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from analysis.results import CROSS, DamagedRun, read_record, read_whole_record
+from analysis.layout import CROSS
+from analysis.results import DamagedRun, read_record, read_whole_record
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, nearest
 from datasets import by_key
 from datasets.config import data_config
 from datasets.names import spelled
 from runs.config import entitle, section_of
-from runs.identity import check_same_images, check_same_settings, dataset_key, run_folder, split_kind, variant_of
+from runs.identity import check_same_images, check_same_settings, dataset_key, run_folder, same_place, split_kind, variant_of
 from runs.ranges import check_values
 from runs.settings import CONFIGS
 from runs.tasks import TASKS
@@ -99,8 +100,12 @@ def target_config(cfg: CfgNode, file: Path, source: str, root: str | Path) -> Cf
 
 
 def _same_data(one: CfgNode, other: CfgNode) -> bool:
-    places = [(cfg.DATASET.NAME, cfg.DATASET.FOLDER, cfg.DATASET.CSV, cfg.DATASET.ROOT) for cfg in (one, other)]
-    return places[0] == places[1]
+    """Whether two datasets are one; parts of a folder that INCLUDE, EXCLUDE or two tables take apart are not."""
+    ours, theirs = one.DATASET, other.DATASET
+    if any(ours[key] != theirs[key] for key in ("NAME", "INCLUDE", "EXCLUDE")):
+        return False
+    places = [(ours[key], theirs[key]) for key in ("FOLDER", "CSV")]
+    return all(old == new or same_place(old, ours.ROOT, new, theirs.ROOT) for old, new in places)
 
 
 def require_fitting(source: CfgNode, targets: Sequence[CfgNode]) -> None:

@@ -118,14 +118,14 @@ def check_same_images(cfg: CfgNode, folder: Path) -> None:
         return
     for key in ("NAME", "FOLDER", "CSV"):
         old, new = str(before.get(key) or ""), cfg.DATASET[key]
-        if old != new and (key == "NAME" or not _same_place(old, str(before.get("ROOT", "")), new, cfg.DATASET.ROOT)):
+        if old != new and (key == "NAME" or not same_place(old, str(before.get("ROOT", "")), new, cfg.DATASET.ROOT)):
             raise UserError(
                 f'"{cfg.DATASET.TITLE}" has runs on other images in {folder} (DATASET.{key} {old or "none"} -> '
                 f"{new or 'none'}): give yours another name, DATASET.TITLE, or choose another output folder"
             )
 
 
-def _same_place(old: str, old_root: str, new: str, new_root: str) -> bool:
+def same_place(old: str, old_root: str, new: str, new_root: str) -> bool:
     """Whether two paths, each from its root or the working folder, are one place; or what is gone lies elsewhere now."""
     if not old or not new:
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from analysis.results import CROSS
+from analysis.layout import CROSS
 from dassl.utils import UserError
 from runs.config import altered
 from runs.cross import is_tested, require_fitting, source_of, target_config, target_files

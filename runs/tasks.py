@@ -1,13 +1,13 @@
 """The protocols in a table: which splits each has, in which folder of all runs, and which of them trains.
 
-A new protocol is an entry here, with the folders of its stages in ``analysis.results.TASK_FOLDERS``.
+A new protocol is an entry here, with the folders of its stages in ``analysis.layout.TASK_FOLDERS``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.results import LAYOUT_SPLITS, TARGET
+from analysis.layout import LAYOUT_SPLITS, TARGET
 
 
 @dataclass(frozen=True)

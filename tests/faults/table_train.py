@@ -227,4 +227,29 @@ AGAINS = [
     results("config.yaml a FIFO", "config.yaml", config_dot_yaml=FIFO),
 ]
 
-FAULTS = [*SETTINGS, *ARGUMENTS, *FILES, *PLACES, *RUNS, *AGAINS]
+CROSS = "train.py {base} {own} {method} --task cross_dataset --shots 2 --seeds 1 --output-root out"
+
+
+def target(what: str, text: str, line: str, method: str = "CoOp") -> Fault:
+    """A target's file of such a content."""
+    command = CROSS if method == "CoOp" else CROSS.replace("{base}", "--root {world} --backbone PhantomCLIP").replace(
+        "{method}", f"--trainer {method} --config-file {{configs}}/trainers/{method}/few_shot.yaml")  # fmt: skip
+    quick = "DATALOADER.NUM_WORKERS 0 USE_CUDA False"
+    return Fault("a target", what, f"{command} --targets other.yaml {quick}", line, given={"other.yaml": text})
+
+
+OWN = "DATASET:\n  NAME: ImageFolderSplit\n  FOLDER: {}\n"
+TARGETS = [
+    target("a file of garbage", "DATASET: [", "other.yaml is not a YAML mapping"),
+    target("no dataset", "DATASET:\n  FOLDER: images\n", "names no dataset"),
+    target("a folder that is not there", OWN.format("gone"), "gone"),
+    target("a key of the protocol's own", OWN.format("images") + "  TRAINED_ON: x\n", "it is never set"),
+    target("the source's own images", OWN.format("images"), "is the source itself"),
+    target("an unknown dataset", "DATASET:\n  NAME: Nobody\n", "Nobody"),
+    target("other classes for a classifier", "DATASET:\n  NAME: BTMRI\n", "no BTMRI images", "LinearProbe"),
+    Fault("a target", "a name that is not known", CROSS + " --targets busii {quick}", "Did you mean"),
+    Fault("a target", "none at all", CROSS + " {quick}", "no target"),
+    Fault("a target", "of another protocol", "train.py {few} --targets busi --output-root out {quick}", "are tested by --task"),
+]  # fmt: skip
+
+FAULTS = [*SETTINGS, *ARGUMENTS, *FILES, *PLACES, *RUNS, *AGAINS, *TARGETS]
