@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from analysis.choice import dataset_of
-from analysis.results import CONFIG, RESULTS, TASK_FOLDERS, DamagedRun, folder_name, read_whole_record
+from analysis.layout import TASK_FOLDERS
+from analysis.results import CONFIG, RESULTS, DamagedRun, folder_name, read_whole_record
 from sweep.jobs import Job
 
 NOWHERE = object()

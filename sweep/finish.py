@@ -10,9 +10,10 @@ from pathlib import Path
 from analysis import figures, report
 from analysis.choice import Choice, select
 from analysis.files import write_whole
+from analysis.layout import TASK_FOLDERS
 from analysis.overview import Contents, built
 from analysis.render import STYLES, Table, render_tables
-from analysis.results import TASK_FOLDERS, read_runs
+from analysis.results import read_runs
 from sweep.done import key_of
 from sweep.jobs import Job
 
