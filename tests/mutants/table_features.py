@@ -2,25 +2,110 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant, of
 
 UNIT = "tests/test_feature_space.py"  # the store on disk and the encoder, without a backbone
-DISK = "tests/test_feature_disk.py"
-SPACE = "tests/test_feature_disk.py -k rows_come_back or damaged_file or prune_removes"
+DISK = (UNIT, "tests/test_feature_disk.py -k rows_come_back or damaged_file or prune_removes")
+RUN = "tests/test_features.py -k views_are_those or no_way_in"
 
-MUTANTS = [
-    Mutant("features/disk.py", 'total.update(len(raw).to_bytes(8, "big") + raw)', "total.update(raw)", SPACE),
-    Mutant("features/disk.py", "json.dumps(about, sort_keys=True)", "json.dumps(about)", SPACE),
-    Mutant("features/disk.py", "if not torch.isfinite(rows).all():", "if not torch.isfinite(rows).any():", SPACE),
-    Mutant("features/disk.py", "{key: start + place for place, key in", "{key: place for place, key in", SPACE),
-    Mutant("features/disk.py", "    total.update(rows.numpy().data)\n", "", SPACE),
-    Mutant(
-        "features/disk.py", "if len(keys) != len(rows) or checksum(keys, rows) != wanted:", "if len(keys) != len(rows):", SPACE
+MUTANTS: list[Mutant] = [
+    *of(
+        "features/disk.py",
+        DISK,
+        ('total.update(len(raw).to_bytes(8, "big") + raw)', "total.update(raw)"),
+        ("json.dumps(about, sort_keys=True)", "json.dumps(about)"),
+        ("if not torch.isfinite(rows).all():", "if not torch.isfinite(rows).any():"),
+        ("if rows.ndim != 2 or len(keys) != len(rows):", "if rows.ndim != 2:"),
+        ("{key: start + place for place, key in", "{key: place for place, key in"),
+        ("for start in range(0, len(keys), CHUNK):", "for start in range(0, min(len(keys), CHUNK), CHUNK):"),
+        ("    total.update(rows.numpy().data)\n", ""),
+        ("total = hashlib.sha256(keys.numpy().tobytes())", "total = hashlib.sha256()"),
+        ("if len(keys) != len(rows) or checksum(keys, rows) != wanted:", "if len(keys) != len(rows):"),
+        (
+            'if len(keys) != len(rows) or checksum(keys, rows) != wanted:\n        raise DamagedSegment(f"{path} does',
+            'if checksum(keys, rows) != wanted:\n        raise DamagedSegment(f"{path} does',
+        ),
+        ("except (SafetensorError, OSError) as error:\n        raise Dam", "except SafetensorError as error:\n        raise Dam"),
+        ('temporary = self.folder / f".{name}.{os.getpid()}"', "temporary = self.folder / name"),
+        ("            os.replace(temporary, self.folder / name)\n        finally:\n            temporary.unlink(missing_ok=True)\n",
+         "            os.replace(temporary, self.folder / name)\n        finally:\n            pass\n"),
+        ("                found |= self.get(part)  #", "                pass  #"),
+        ("                    self._keep(list(absent), rows)\n", ""),
+        ("        self._known.add(name)\n", "", "the segment is read a second time and gives the same rows"),
+        ("            if not self._full:\n", "            if self._full:\n"),
+        ("            self._full = True\n", ""),
+        ("if error.errno not in (errno.ENOSPC, errno.EDQUOT):", "if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):"),
+        ("            lock.acquire()\n", "            pass\n"),
+        ("            lock.release()\n", "            pass\n"),
+        ("if path.name not in self._known:", "if path.name in self._known:"),
+        ("        if any(key not in self._rows for key in keys):\n", "        if all(key not in self._rows for key in keys):\n"),
+        ("                _mark_read(path)\n", ""),
+        ("(name, number)) for number", "(name, 0)) for number"),
+        ('os.environ.get(ENVIRONMENT) or "~/.cache', '"~/.cache'),
+        ('"used": max((p.stat().st_atime', '"used": min((p.stat().st_atime'),
+        ('"bytes": sum(p.stat().st_size for p in segments)', '"bytes": max(p.stat().st_size for p in segments)'),
+        ('key=lambda space: space["used"])', 'key=lambda space: -space["used"])'),
+        ("if total <= max_bytes:", "if total < max_bytes:"),
+        ('        total -= space["bytes"]\n', ""),
+        ("                if remove:\n", "                if not remove:\n"),
     ),
-    Mutant("features/disk.py", "if path.name not in self._known:", "if path.name in self._known:", SPACE),
-    Mutant("features/disk.py", "(name, number)) for number", "(name, 0)) for number", SPACE),
-    Mutant("features/disk.py", 'key=lambda space: space["used"])', 'key=lambda space: -space["used"])', SPACE),
-    Mutant("features/disk.py", "if total <= max_bytes:", "if total < max_bytes:", SPACE),
-    Mutant("features/disk.py", '        total -= space["bytes"]\n', "", SPACE),
-    Mutant("features/disk.py", "                if remove:\n", "                if not remove:\n", SPACE),
-]
+    *of(
+        "features/encoder.py",
+        UNIT,
+        ('{**self._about(), "transform": transform}', "{**self._about()}"),
+        ('{**self._about(), "transform": transform}', '{"transform": transform}'),
+        ("state = (path, status.st_size, status.st_mtime_ns)", "state = (path, status.st_size, 0)"),
+        ("state = (path, status.st_size, status.st_mtime_ns)", "state = (path, 0, status.st_mtime_ns)"),
+        ("hashlib.sha256(file.read())", "hashlib.sha256(file.read(64))"),
+        ("content(*state), dataset.view_name(number, epoch),", "content(*state),"),
+        ("dataset.view_name(number, epoch), *([how] if how else []))", "dataset.view_name(number, epoch))"),
+        ("for epoch in epochs for number in range(len(dataset))]", "for number in range(len(dataset)) for epoch in epochs]"),
+        ("return self.dataset.item(number, epoch)", "return self.dataset.item(number, 0)"),
+        ("[views[i] for i in absent]", "[views[i] for i in range(len(absent))]"),
+        ("self.encode(batch).float().cpu()", "self.encode(batch).cpu()"),
+        ("            generator=torch.Generator().manual_seed(0),\n", ""),
+        ("if type(step).__repr__ is object.__repr__ else repr(step)", "if True else repr(step)",
+         "a step's class and attributes tell it apart as its repr does"),
+        ('f"{type(step).__name__}{vars(step)}" if', 'f"{type(step).__name__}" if'),
+        ('getattr(transform, "transforms", [transform])', 'getattr(transform, "transforms", [transform])[:1]'),
+    ),
+    *of(
+        "features/store.py",
+        (UNIT, RUN),
+        ("epoch = epoch % self.bank if self.bank else epoch", "epoch = epoch"),
+        ("min(epoch + self.ahead, self.last_epoch)", "epoch + self.ahead"),
+        ("if keep or self.bank else", "if keep else"),
+        ("if keep or self.bank else", "if True else"),
+        ("is_train=False)", "is_train=True)"),
+        ("        for part in images:\n            self._check(part)\n", ""),
+        ('dm.val_loader.dataset if', "dm.test_loader.dataset if"),
+        ("range(epoch, max(epoch + 1,", "range(0, max(epoch + 1,"),
+        ("            self._kept[part] = self.encoder(dataset, name=f\"{part} images\")[0]\n        return self._kept[part]",
+         "            self._kept[part] = self.encoder(dataset, name=f\"{part} images\")[0]\n        return self._kept.pop(part)"),
+    ),
+    *of(
+        "features/loader.py",
+        (UNIT, RUN),
+        ("self._store.views(self._epoch, self.keep)", "self._store.views(0, self.keep)"),
+        ('"label": views.labels[rows]}', '"label": views.labels[: len(rows)]}'),
+        ("self.dataset.data_source[row].impath for row in rows]", "item.impath for item in self.dataset.data_source[: len(rows)]]"),
+        ("        self._encoder._rows(self.dataset, views,", "        self._encoder._rows(self.dataset, views[:1],"),
+    ),
+    *of(
+        "features/sentences.py",
+        UNIT,
+        ("digest(ids[mask.bool()].numpy().tobytes())", "digest(mask.numpy().tobytes())"),
+        ("digest(ids[mask.bool()].numpy().tobytes())", "digest(ids.numpy().tobytes())"),
+        ("[texts[place] for place in absent]", "[text for text in texts][: len(absent)]"),
+        ("return tower.encode_text(texts).float()", "return tower.encode_text(texts)"),
+        ("Space(root, about())", "Space(root, {})"),
+    ),
+    *of(
+        "features/__main__.py",
+        UNIT,
+        ("return 1 if faults and not args.remove else 0", "return 0"),
+        ("        _refuse_links(args.root)\n", ""),
+        ("if not 0 <= args.max_gb", "if not -1 <= args.max_gb"),
+        ("int(args.max_gb * 2**30)", "int(args.max_gb * 2**20)"),
+    ),
+]  # fmt: skip
