@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant, of
 
-UNIT = "tests/test_feature_space.py"  # the store on disk and the encoder, without a backbone
-DISK = (UNIT, "tests/test_feature_disk.py -k rows_come_back or damaged_file or prune_removes")
+SPACE, ENCODER = "tests/test_feature_space.py", "tests/test_feature_encoder.py"  # without a backbone
+DISK = (SPACE, "tests/test_feature_disk.py -k rows_come_back or damaged_file or prune_removes")
 RUN = "tests/test_features.py -k views_are_those or no_way_in"
 
 MUTANTS: list[Mutant] = [
@@ -51,7 +51,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "features/encoder.py",
-        UNIT,
+        ENCODER,
         ('{**self._about(), "transform": transform}', "{**self._about()}"),
         ('{**self._about(), "transform": transform}', '{"transform": transform}'),
         ("state = (path, status.st_size, status.st_mtime_ns)", "state = (path, status.st_size, 0)"),
@@ -71,7 +71,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "features/store.py",
-        (UNIT, RUN),
+        (ENCODER, RUN),
         ("epoch = epoch % self.bank if self.bank else epoch", "epoch = epoch"),
         ("min(epoch + self.ahead, self.last_epoch)", "epoch + self.ahead"),
         ("if keep or self.bank else", "if keep else"),
@@ -85,7 +85,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "features/loader.py",
-        (UNIT, RUN),
+        (ENCODER, RUN),
         ("self._store.views(self._epoch, self.keep)", "self._store.views(0, self.keep)"),
         ('"label": views.labels[rows]}', '"label": views.labels[: len(rows)]}'),
         ("self.dataset.data_source[row].impath for row in rows]", "item.impath for item in self.dataset.data_source[: len(rows)]]"),
@@ -93,7 +93,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "features/sentences.py",
-        UNIT,
+        ENCODER,
         ("digest(ids[mask.bool()].numpy().tobytes())", "digest(mask.numpy().tobytes())"),
         ("digest(ids[mask.bool()].numpy().tobytes())", "digest(ids.numpy().tobytes())"),
         ("[texts[place] for place in absent]", "[text for text in texts][: len(absent)]"),
@@ -102,7 +102,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "features/__main__.py",
-        UNIT,
+        SPACE,
         ("return 1 if faults and not args.remove else 0", "return 0"),
         ("        _refuse_links(args.root)\n", ""),
         ("if not 0 <= args.max_gb", "if not -1 <= args.max_gb"),
