@@ -34,6 +34,8 @@ def saved(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
 def test_one_loss_that_is_not_finite_ends_the_epoch_before_anything_is_saved(bad: float, coop, tmp_path: Path) -> None:
+    coop.cfg.defrost()
+    coop.cfg.TRAIN.CHECKPOINT_FREQ = 1
     coop.before_epoch()
     for value in (1.0, bad, 2.0):
         kept = coop.total({"ce": torch.tensor(value, requires_grad=True)})

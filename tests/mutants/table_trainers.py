@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant, of
 
 UNIT = "tests/test_training_rules.py"
-FORMULAS = "tests/test_formulas.py -k (biomed_dpt and middle and replace and published) or (test_coop and middle)"
+FORMULAS = "tests/test_formulas.py -k (biomed_dpt and middle and replace and published) or (test_coop and (middle or front))"
 FEATURE = "tests/test_feature_methods.py"
 GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
