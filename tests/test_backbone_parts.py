@@ -12,6 +12,7 @@ import torch
 
 from backbones import VisualPrompt, build_backbone, zero_vectors
 from backbones.base import TEXTS_AT_ONCE
+from backbones.deep_prompts import deep_text_prompts
 from backbones.foreign import ForeignCodeError, check_folder, check_vocabulary, no_foreign_code
 from backbones.vocabulary import unknown_words, vocabulary
 from dassl.utils import UserError
@@ -65,12 +66,31 @@ def test_as_many_tokens_as_patches_fit_and_no_more(prefix: int) -> None:
 @pytest.mark.parametrize("deep", [True, False])
 def test_which_blocks_see_which_tokens(deep: bool) -> None:
     same = VisualPrompt(torch.full((2, W), -1.0), deep=deep)
-    own = VisualPrompt(torch.stack([torch.full((2, W), -1.0), torch.full((2, W), -2.0)]), deep=deep)
-    assert own.num_tokens == 2
+    own = VisualPrompt(torch.stack([torch.full((2, W), value) for value in (-1.0, -2.0, -3.0)]), deep=deep)
+    assert same.num_tokens == own.num_tokens == 2
     seen = [[prompt.before_block(block, sequence())[0, 1, 0].item() for block in range(4)] for prompt in (same, own)]
     untouched = 2.0  # what the block before made of it
     assert seen[0] == ([-1.0] * 4 if deep else [-1.0, untouched, untouched, untouched])
-    assert seen[1] == ([-1.0, -2.0, untouched, untouched] if deep else [-1.0, untouched, untouched, untouched])
+    assert seen[1] == ([-1.0, -2.0, -3.0, untouched] if deep else [-1.0, untouched, untouched, untouched])
+
+
+def test_deep_text_prompts_leave_the_first_position_and_need_room() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Layer(torch.nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            seen.append(hidden)
+            return hidden
+
+    layers = [Layer(), Layer()]
+    with deep_text_prompts(layers, torch.full((1, N - 1, W), -1.0)):
+        for layer in layers:
+            layer(sequence())
+    assert torch.equal(seen[0], sequence()) and seen[1][0, :, 0].tolist() == [1.0] + [-1.0] * (N - 1)
+    with deep_text_prompts(layers, torch.zeros(1, N, W)), pytest.raises(ValueError, match=f"{N} deep prompts do not fit"):
+        layers[1](sequence())
+    with pytest.raises(ValueError, match="2 deep prompts need 3 text layers"), deep_text_prompts(layers, torch.zeros(2, 1, W)):
+        pass
 
 
 # -- words ------------------------------------------------------------------------------------------------
