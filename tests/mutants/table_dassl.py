@@ -16,7 +16,8 @@ MUTANTS: list[Mutant] = [
     *of(
         "engine/dassl/data/data_manager.py",
         DATA,
-        ("drop_last=is_train and len(data_source) >= batch_size,", "drop_last=is_train and len(data_source) > batch_size,"),
+        ("drop_last=is_train and len(data_source) >= batch_size,", "drop_last=is_train and len(data_source) > batch_size,",
+         "of as many images as one batch has nothing is left over"),
         ("drop_last=is_train and len(data_source) >= batch_size,", "drop_last=len(data_source) >= batch_size,"),
         ("workers = min(cfg.DATALOADER.NUM_WORKERS, cores())", "workers = cfg.DATALOADER.NUM_WORKERS"),
         ("manual_seed(max(cfg.SEED, 0))", "manual_seed(0)", "the loader's generator seeds only workers, whose views are seeded by name"),
@@ -29,6 +30,10 @@ MUTANTS: list[Mutant] = [
         ("        told[place] += 1\n", ""),
         ("self.test_loader = test_loader(dataset.test)", "self.test_loader = test_loader(dataset.val or dataset.test)"),
         ("        if not self.is_train:\n            return \"\"\n", ""),
+    ),
+    *of(
+        "engine/dassl/data/data_manager.py",
+        "tests/test_engine_training.py",
         ("chosen = section_x if section_u.SAME_AS_X else section_u", "chosen = section_u"),
     ),
     *of(
@@ -155,7 +160,8 @@ MUTANTS: list[Mutant] = [
     *of(
         "engine/dassl/utils/pixels/scaling.py",
         PIXELS,
-        ("for factor in (257, 256):", "for factor in (256, 257):"),
+        ("for factor in (257, 256):", "for factor in (256, 257):", "below 65536 only 0 is a multiple of both"),
+        ("for factor in (257, 256):", "for factor in (257,):"),
         ("np.rint(np.nan_to_num(np.clip(share, 0, 1), nan=0.0) * 255)", "np.floor(np.nan_to_num(np.clip(share, 0, 1), nan=0.0) * 255)"),
         ("finite = part[np.isfinite(part)]", "finite = part[~np.isnan(part)]"),
         ("stored = None if window else eight_bits(values)", "stored = None"),
