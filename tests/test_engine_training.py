@@ -181,7 +181,7 @@ def test_each_test_is_of_the_images_of_its_part_alone(toy_root: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_unlabelled_images_come_in_batches_of_the_labelled_ones_where_asked_to(same: bool, toy_root: Path, tmp_path: Path) -> None:
+def test_unlabelled_images_come_in_batches_as_labelled_ones_do(same: bool, toy_root: Path, tmp_path: Path) -> None:
     options = ("DATASET.ALL_AS_UNLABELED", True, "DATALOADER.TRAIN_U.SAME_AS_X", same, "DATALOADER.TRAIN_U.BATCH_SIZE", 5)
     trainer = built(CountBoth, toy_root, tmp_path, *options)
     assert trainer.train_loader_u.batch_size == (trainer.train_loader_x.batch_size if same else 5)

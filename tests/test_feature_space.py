@@ -229,9 +229,19 @@ def test_reading_counts_as_use_and_the_least_used_goes_first(tmp_path: Path) -> 
         new: now - 1000,
     }
     Space(tmp_path, {"number": 0}).get(keys_of(range(1)))
+    assert {space["folder"]: space["used"] for space in spaces(tmp_path)}[oldest] > now - 60
     assert prune(tmp_path, sum(each.values())) == []
     assert prune(tmp_path, each[oldest] + each[new]) == [old]
     assert prune(tmp_path, each[oldest]) == [new] and oldest.is_dir() and not new.exists()
+
+
+def test_a_reading_leaves_its_time_where_the_file_system_keeps_none(tmp_path: Path) -> None:
+    now = time.time()
+    filled(tmp_path, 1000)
+    for path in segments(tmp_path):
+        os.utime(path, (now + 3600, now))  # a time ahead of the file's change: no file system touches it when it is read
+    Space(tmp_path, {"number": 0}).get(keys_of(range(1)))
+    assert abs(spaces(tmp_path)[0]["used"] - now) < 60
 
 
 def test_the_command_removes_what_it_says_and_nothing_behind_a_link(tmp_path: Path, capsys) -> None:

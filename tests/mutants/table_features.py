@@ -36,7 +36,7 @@ MUTANTS: list[Mutant] = [
         ("            self._full = True\n", ""),
         ("if error.errno not in (errno.ENOSPC, errno.EDQUOT):", "if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):"),
         ("            lock.acquire()\n", "            pass\n"),
-        ("            lock.release()\n", "            pass\n"),
+        ("            lock.release()\n", "            pass\n", "CPython collects the lock as the block ends, which releases it"),
         ("if path.name not in self._known:", "if path.name in self._known:"),
         ("        if any(key not in self._rows for key in keys):\n", "        if all(key not in self._rows for key in keys):\n"),
         ("                _mark_read(path)\n", ""),
