@@ -27,6 +27,10 @@ def load(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name.split(".")[0]) is not None:
             importlib.import_module(name)
+    if "hypothesis" in sys.modules:  # drawn cases are the same each time, and no slow machine's fault counts as a mutant's
+        settings = sys.modules["hypothesis"].settings
+        settings.register_profile("mutants", deadline=None, derandomize=True)
+        settings.load_profile("mutants")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
