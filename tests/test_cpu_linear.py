@@ -59,12 +59,12 @@ def used(layer: nn.Linear, x: torch.Tensor) -> bool:
 def test_it_steps_aside() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     assert used(frozen(4, 5), x)
-    learned_weight, learned_bias = nn.Linear(4, 5), frozen(4, 5)
-    learned_bias.bias.requires_grad_(True)
-    for layer in (learned_weight, learned_bias):
+    learned_weight, learned_bias = frozen(4, 5), frozen(4, 5)
+    learned = learned_weight.weight.requires_grad_(True), learned_bias.bias.requires_grad_(True)
+    for layer, tensor in zip((learned_weight, learned_bias), learned, strict=True):
         assert not used(layer, x)
         through(layer, x).sum().backward()
-        assert layer.bias.grad is not None
+        assert tensor.grad is not None
     assert not used(frozen(4, 5).double(), x.double())
     assert through(frozen(4, 5), torch.zeros(0, 4)).shape == (0, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -170,6 +170,24 @@ def test_which_images_are_tested(toy_root: Path, tmp_path: Path) -> None:
     assert TrainerX.test(trainer, "val") == 48, "without validation images, the test images"
 
 
+def test_each_test_is_of_the_images_of_its_part_alone(toy_root: Path, tmp_path: Path) -> None:
+    trainer, seen = built(Count, toy_root, tmp_path), []
+    parse = trainer.parse_batch_test
+    trainer.parse_batch_test = lambda batch: seen.extend(batch["impath"]) or parse(batch)
+    for split, part in ((None, trainer.dm.dataset.test), ("val", trainer.dm.dataset.val), ("test", trainer.dm.dataset.test)):
+        seen.clear()
+        TrainerX.test(trainer, split)
+        assert seen == [item.impath for item in part] and len(trainer.evaluator.y_true) == len(part)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_unlabelled_images_come_in_batches_as_labelled_ones_do(same: bool, toy_root: Path, tmp_path: Path) -> None:
+    options = ("DATASET.ALL_AS_UNLABELED", True, "DATALOADER.TRAIN_U.SAME_AS_X", same, "DATALOADER.TRAIN_U.BATCH_SIZE", 5)
+    trainer = built(CountBoth, toy_root, tmp_path, *options)
+    assert trainer.train_loader_u.batch_size == (trainer.train_loader_x.batch_size if same else 5)
+    assert trainer.train_loader_x.batch_size != 5
+
+
 @pytest.mark.parametrize("count_iter, steps", [("train_x", 3), ("train_u", 4), ("smaller_one", 3)])
 def test_whose_batches_an_epoch_counts(count_iter: str, steps: int, toy_root: Path, tmp_path: Path) -> None:
     options = ("DATASET.ALL_AS_UNLABELED", True, "DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 6)
