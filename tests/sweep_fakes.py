@@ -1,0 +1,87 @@
+"""Jobs of a sweep that take no model, and a driver of them to be killed. Slots import this: it brings no model library."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweep.jobs import Job, Unit
+from sweep.outcome import Outcome, Place
+
+
+def jobs(number: int, seconds: float = 0.3, poison: bool = False) -> list[Job]:
+    """Quick jobs, of so many seconds each, and one that takes its process along."""
+    quick = [Job("few_shot", "quick", f"d{index}", int(seconds * 1000), index) for index in range(number)]
+    return [*quick[:2], Job("few_shot", "poison", "d", 1, 0), *quick[2:]] if poison else quick
+
+
+def marker(output: str | Path, job: Job) -> Path:
+    """What a done job leaves."""
+    return Path(output) / job.dataset / "results.json"
+
+
+def lines(output: str | Path, job: Job) -> list[str]:
+    """``begin PID`` and ``end PID`` of every time that a job was really done."""
+    path = Path(output) / f"{job.id}.log"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def quick(unit: Unit, place: Place) -> Outcome:
+    """Wait, and write what follows from the job; nothing where that is there."""
+    for job in unit:
+        if marker(place.output, job).is_file():
+            continue
+        with (Path(place.output) / f"{job.id}.log").open("a") as file:
+            print("begin", os.getpid(), file=file, flush=True)
+            if job.method == "poison":
+                os._exit(7)
+            if job.method == "broken":
+                raise ValueError("not two in one line")
+            time.sleep(job.shots / 1000)
+            path = marker(place.output, job)
+            path.parent.mkdir(exist_ok=True)
+            path.with_suffix(".part").write_text(job.title)
+            path.with_suffix(".part").replace(path)
+            print("end", os.getpid(), file=file)
+    return Outcome(folders={job.id: (job.dataset,) for job in unit})
+
+
+class Watcher:
+    """A screen that calls ``then[n]`` when the n-th unit has ended."""
+
+    def __init__(self, then: dict[int, object] | None = None) -> None:
+        self.then, self.count, self.slots, self.failures = then or {}, 0, [], []
+
+    def started(self, slot: str, unit: Unit) -> None:
+        self.slots.append(slot)
+
+    def ended(self, slot: str, unit: Unit, outcome: Outcome) -> None:
+        self.count += 1
+        call = self.then.get(self.count)
+        if callable(call):
+            call()
+
+    def failed(self, slot: str, unit: Unit, outcome: Outcome, again: bool) -> None:
+        self.failures.append((unit[0], outcome.said, again))
+
+
+def left(output: Path, asked: Sequence[Job]) -> list[Unit]:
+    """The units that are not done."""
+    return [(job,) for job in asked if not marker(output, job).is_file()]
+
+
+def main(output: str, address: str, number: str) -> None:
+    """Do quick jobs on a cluster."""
+    from sweep.desk import Desk
+    from sweep.journal import Journal
+    from sweep.ray_engine import RayOptions, run_ray
+
+    desk = Desk(left(Path(output), jobs(int(number))), Journal(output), Watcher(), "g")
+    run_ray(desk, Place("", output), RayOptions(address, cpus_per_slot=1), quick)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
