@@ -40,10 +40,9 @@ def write_runs(output: str | Path, runs: Mapping[str, Mapping[str, bytes]]) -> N
         UserError: a path that leads out of the folder.
         OSError: it cannot be written.
     """
-    for folder, files in runs.items():
-        for path in (folder, *(f"{folder}/{name}" for name in files)):
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
-                raise UserError(f"a file that a machine of the cluster sent lies outside {output}: {path[:80]!a}")
+    for path in (path for folder, files in runs.items() for path in (folder, *files)):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path or path in ("", "."):
+            raise UserError(f"a file that a machine of the cluster sent lies outside {output}: {path[:80]!a}")
     for folder, files in runs.items():
         _write_run(Path(output), folder, files)
 

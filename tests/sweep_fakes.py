@@ -11,11 +11,19 @@ from pathlib import Path
 from sweep.jobs import Job, Unit
 from sweep.outcome import Outcome, Place
 
+TOGETHER = 3  # jobs that wait for each other
 
-def jobs(number: int, seconds: float = 0.3, poison: bool = False) -> list[Job]:
-    """Quick jobs, of so many seconds each, and one that takes its process along."""
-    quick = [Job("few_shot", "quick", f"d{index}", int(seconds * 1000), index) for index in range(number)]
-    return [*quick[:2], Job("few_shot", "poison", "d", 1, 0), *quick[2:]] if poison else quick
+
+def jobs(number: int, seconds: float = 0.3) -> list[Job]:
+    """Quick jobs, of so many seconds each."""
+    return [Job("few_shot", "quick", f"d{index}", int(seconds * 1000), index) for index in range(number)]
+
+
+def with_poison(number: int) -> list[Job]:
+    """Quick jobs, among them one that takes its process along, and at the end some that need as many slots at once."""
+    quick = jobs(number)
+    together = [Job("few_shot", "together", f"t{index}", 1, index) for index in range(TOGETHER)]
+    return [*quick[:2], Job("few_shot", "poison", "d", 1, 0), *quick[2:], *together]
 
 
 def marker(output: str | Path, job: Job) -> Path:
@@ -24,7 +32,7 @@ def marker(output: str | Path, job: Job) -> Path:
 
 
 def lines(output: str | Path, job: Job) -> list[str]:
-    """``begin PID`` and ``end PID`` of every time that a job was really done."""
+    """``begin PID PARENT`` and ``end PID`` of every time that a job was really done."""
     path = Path(output) / f"{job.id}.log"
     return path.read_text().splitlines() if path.is_file() else []
 
@@ -35,18 +43,30 @@ def quick(unit: Unit, place: Place) -> Outcome:
         if marker(place.output, job).is_file():
             continue
         with (Path(place.output) / f"{job.id}.log").open("a") as file:
-            print("begin", os.getpid(), file=file, flush=True)
+            print("begin", os.getpid(), os.getppid(), file=file, flush=True)
             if job.method == "poison":
                 os._exit(7)
             if job.method == "broken":
                 raise ValueError("not two in one line")
             time.sleep(job.shots / 1000)
+            if job.method == "together":
+                wait_for_the_others(place)
             path = marker(place.output, job)
             path.parent.mkdir(exist_ok=True)
             path.with_suffix(".part").write_text(job.title)
             path.with_suffix(".part").replace(path)
             print("end", os.getpid(), file=file)
     return Outcome(folders={job.id: (job.dataset,) for job in unit})
+
+
+def wait_for_the_others(place: Place) -> None:
+    """Until all that wait for each other have begun, each on a slot of its own."""
+    end = time.monotonic() + 60
+    others = [Job("few_shot", "together", f"t{index}", 1, index) for index in range(TOGETHER)]
+    while not all(lines(place.output, other) for other in others):
+        if time.monotonic() > end:
+            raise TimeoutError("the others never came")
+        time.sleep(0.05)
 
 
 class Watcher:

@@ -26,7 +26,7 @@ from sweep.local import run_local
 from sweep.outcome import Place
 from sweep.ray_engine import RayOptions, gpu_share, run_ray, slots_of
 from tests.conftest import BTMRI_CLASSES, REPO, THREADS, write_dataset
-from tests.sweep_fakes import Watcher, jobs, left, lines, marker, quick
+from tests.sweep_fakes import Watcher, jobs, left, lines, marker, quick, with_poison
 from tests.synthetic_runs import write_run
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-dev.txt")
@@ -60,22 +60,37 @@ def kinds(output: Path, *wanted: str) -> list[tuple[str, str, int]]:
 # -- machines that go away ------------------------------------------------------------------------------------
 
 
+def raylet(node: Any) -> int:
+    """The process that starts those of a machine's slots."""
+    return node.all_processes["raylet"][0].process.pid
+
+
 @needs_ray
 def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path: Path) -> None:
-    asked = jobs(24, poison=True)
+    asked = with_poison(18)
     gone: list[int] = []
+    joined: list[Any] = []
+
+    def in_the_middle() -> dict[int, int]:
+        """Parent's process -> process of every slot that has a job in hand."""
+        last = [said[-1].split() for job in asked if job.method == "quick" and (said := lines(tmp_path, job))]
+        return {int(words[2]): int(words[1]) for words in last if words[0] == "begin" and Path(f"/proc/{words[1]}").is_dir()}
 
     def kill_a_process() -> None:
-        # one that is in the middle of a job
-        pids = [pid for job in asked if len(said := lines(tmp_path, job)) == 1 and (pid := int(said[0].split()[1]))]
-        alive = [pid for pid in pids if Path(f"/proc/{pid}").is_dir()]
-        gone.append(alive[-1])
-        os.kill(alive[-1], signal.SIGKILL)
+        gone.append(next(iter(in_the_middle().values())))
+        os.kill(gone[0], signal.SIGKILL)
 
     def remove_a_machine() -> None:
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        busy = in_the_middle()
+        node = next((node for node in cluster.worker_nodes if busy.get(raylet(node), gone[0]) != gone[0]), None)
+        if node is None:  # its slot is between two jobs
+            watcher.then[watcher.count + 1] = remove_a_machine
+            return
+        gone.append(busy[raylet(node)])
+        cluster.remove_node(node, allow_graceful=False)
+        joined.append(cluster.add_node(wait=False, **NODE))
 
-    watcher = Watcher({3: kill_a_process, 7: remove_a_machine, 14: lambda: cluster.add_node(wait=False, **NODE)})
+    watcher = Watcher({3: kill_a_process, 7: remove_a_machine})
     desk = desk_of(tmp_path, asked, watcher)
     run_ray(desk, Place("", str(tmp_path)), RayOptions(cluster.address, cpus_per_slot=1), quick)
 
@@ -88,10 +103,13 @@ def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path
     assert all([line.split()[0] for line in lines(tmp_path, job)].count("end") == 1 for job in others)
     assert all(marker(tmp_path, job).read_text() == job.title for job in others)
     lost = [job for job, _, _ in kinds(tmp_path, LOST)]
-    assert lost.count(poison.id) == LOSSES and len(set(lost) - {poison.id}) >= 2 and gone
-    assert {slot.rpartition(":")[2] for slot in watcher.slots} >= {"0", "1", "2"}
+    assert lost.count(poison.id) == LOSSES and len(set(lost) - {poison.id}) == len(gone) == 2
+    started = {pid for _, _, pid in kinds(tmp_path, START)}
+    assert started >= set(gone)  # the slot's process, not the driver's
+    # the new machine's is the fourth where it came before the other was given up
+    assert {"0", "1", "2"} <= {slot.rpartition(":")[2] for slot in watcher.slots} <= {"0", "1", "2", "3"}
     assert sorted(job for job, _, _ in kinds(tmp_path, DONE)) == sorted(job.id for job in others)
-    assert {pid for _, _, pid in kinds(tmp_path, START)} >= {*gone}  # the slot's process, not the driver's
+    assert str(raylet(joined[0])) in {lines(tmp_path, job)[-2].split()[2] for job in others}
 
 
 # -- a driver that goes away ----------------------------------------------------------------------------------
