@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(initialize_head=True, head_node_args=NODE)
     for _ in range(2):
-        made.add_node(**NODE)
+        made.add_node(wait=False, **NODE)
     yield made
     made.shutdown()
 
@@ -77,17 +77,23 @@ def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path
         return {int(words[2]): int(words[1]) for words in last if words[0] == "begin" and Path(f"/proc/{words[1]}").is_dir()}
 
     def kill_a_process() -> None:
-        gone.append(next(iter(in_the_middle().values())))
+        busy = list(in_the_middle().values())
+        if not busy:  # all between two jobs
+            watcher.then[watcher.count + 1] = kill_a_process
+            return
+        gone.append(busy[0])
         os.kill(gone[0], signal.SIGKILL)
 
     def remove_a_machine() -> None:
         busy = in_the_middle()
-        node = next((node for node in cluster.worker_nodes if busy.get(raylet(node), gone[0]) != gone[0]), None)
-        if node is None:  # its slot is between two jobs
+        node = next((node for node in cluster.worker_nodes if busy.get(raylet(node), 0) not in (0, *gone)), None)
+        if not gone or node is None:  # their slots are between two jobs
             watcher.then[watcher.count + 1] = remove_a_machine
             return
         gone.append(busy[raylet(node)])
+        os.kill(gone[1], signal.SIGSTOP)  # does not end its job while the machine's processes are ended one by one
         cluster.remove_node(node, allow_graceful=False)
+        os.kill(gone[1], signal.SIGKILL)
         joined.append(cluster.add_node(wait=False, **NODE))
 
     watcher = Watcher({3: kill_a_process, 7: remove_a_machine})
