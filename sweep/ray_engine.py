@@ -26,7 +26,6 @@ from sweep.jobs import Unit
 from sweep.outcome import Outcome, Place
 from sweep.ray_session import connected, the_ray
 from sweep.ray_slot import REPO, Greeting, Perform, Slot, Start, code_hash
-from sweep.work import perform
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +54,11 @@ class RayOptions:
     patience: float = 600.0
 
 
-def run_ray(desk: Desk, place: Place, options: RayOptions, do: Perform = perform) -> None:
+def run_ray(desk: Desk, place: Place, options: RayOptions, do: Perform | None = None) -> None:
     """Do all that waits at ``desk`` on a cluster.
 
     Args:
-        do: what a slot does with a unit; must be picklable.
+        do: what a slot does with a unit, :func:`sweep.work.perform` by default; must be picklable.
 
     Raises:
         UserError: no Ray, no cluster at the address, no machine with room for a slot, or none that can work.
@@ -67,6 +66,8 @@ def run_ray(desk: Desk, place: Place, options: RayOptions, do: Perform = perform
     if options.slots_per_gpu < 1 or options.cpus_per_slot < 1:
         raise UserError("--slots-per-gpu and --cpus-per-slot: at least 1")
     ray = the_ray()
+    if do is None:
+        from sweep.work import perform as do  # with all that runs need; the slots read it too
     with connected(ray, options.address) as heard:
         _Driver(ray, desk, place, options, do, heard).run()
 
