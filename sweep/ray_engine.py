@@ -199,7 +199,7 @@ class _Driver:
         if any(seat.ready for seat in self.seats):
             self.alive_at = time.monotonic()
             return
-        if self.refused and not self.seats:
+        if self.refused and not self.seats and not self.desk.done:  # else one that worked may come back
             reasons = "; ".join(f"{host}: {said}" for host, said in sorted(set(self.refused.values())))
             raise UserError(f"no machine of the cluster can work: {reasons}")
         if not self.began and not any(room.values()):
