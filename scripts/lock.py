@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write requirements.lock: the newest versions that fit requirements.txt, for each Python that the project supports.
+"""Write requirements.lock: the newest versions that fit requirements.txt and -dev.txt, for each Python that is supported.
 
     python scripts/lock.py python3.10 python3.11 python3.12 python3.13
 
-Each interpreter's own pip resolves requirements.txt without installing anything. A version that not all of them took gets
+Each interpreter's own pip resolves them without installing anything. A version that not all of them took gets
 the Pythons that did as its marker.
 """
 
@@ -18,10 +18,11 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[1]
 OURS = "./engine"  # this repository's own line in requirements.txt: installed from the checkout, never locked
+LISTS = ("requirements.txt", "requirements-dev.txt")
 LINUX = ("nvidia-", "cuda-", "triton")  # what torch needs on Linux alone
 HEADER = """\
-# Exact versions of what requirements.txt asks for and of what that needs; ./engine comes from the checkout.
-# Made by scripts/lock.py, installed by scripts/setup.sh --locked. Python {pythons}.
+# Exact versions of what requirements.txt and requirements-dev.txt ask for, and of what that needs; ./engine comes from the
+# checkout. Made by scripts/lock.py, installed by scripts/setup.sh --locked. Python {pythons}.
 """
 
 
@@ -31,8 +32,8 @@ def canonical(name: str) -> str:
 
 
 def wanted() -> list[str]:
-    """The lines of requirements.txt that a registry answers."""
-    lines = (line.split("#")[0].strip() for line in (REPO / "requirements.txt").read_text().splitlines())
+    """The lines of both lists that a registry answers."""
+    lines = (line.split("#")[0].strip() for name in LISTS for line in (REPO / name).read_text().splitlines())
     return [line for line in lines if line and line != OURS]
 
 

@@ -24,7 +24,7 @@ from sweep.rates import Rates
 
 if TYPE_CHECKING:
     from sweep.desk import Failure
-    from sweep.work import Place
+    from sweep.outcome import Place
 
 LOCK = "sweep.lock"
 
@@ -100,7 +100,7 @@ def plan(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         print("\n".join([*described(asked.jobs, asked.done, []), estimated([], rates)]))
         return 0
     from sweep.fit import fit
-    from sweep.work import Place
+    from sweep.outcome import Place
 
     place = Place(asked.root, str(args.output), args.backbone_path)
     if asked.grid.phantom:
@@ -171,7 +171,7 @@ def _note_found(journal: Journal, asked: Asked, found: dict[str, tuple[str, ...]
 def _do(args: argparse.Namespace, asked: Asked, journal: Journal) -> bool:
     """Have an engine do the rest; whether all is done then."""
     from sweep.fit import fit
-    from sweep.work import Place
+    from sweep.outcome import Place
 
     place = Place(asked.root, str(args.output), args.backbone_path, args.restart)
     if asked.grid.phantom:

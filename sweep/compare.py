@@ -16,7 +16,7 @@ from sweep.fit import Fit, fit
 from sweep.grids import CONFIGS, Grid, GridError, all_methods
 from sweep.jobs import Job, in_order
 from sweep.journal import Journal
-from sweep.work import Place
+from sweep.outcome import Place
 
 BASE2NEW_SHOTS = [16]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sweep.jobs import Unit
-from sweep.journal import DONE, FAILED, FOUND, LOST, START, Event, Journal
-from sweep.work import Outcome
+from sweep.journal import DONE, FAILED, FOUND, LOST, START, STOPPED, Event, Journal
+from sweep.outcome import Outcome
 
 TRIES = 2  # of a run that ends in an error
 LOSSES = 3  # of a job whose process goes away with it
@@ -92,8 +92,9 @@ class Desk:
         else:
             self._again(unit, Outcome(said=self._lost_often(unit, why)), slot, False)
 
-    def put_back(self, unit: Unit) -> None:
-        """A unit that nobody began after all."""
+    def put_back(self, unit: Unit, slot: str = "0", host: str = "") -> None:
+        """A unit that was stopped with the sweep, which is no fault of its own."""
+        self._note(STOPPED, unit, slot, host=host)
         self._tries[unit] -= 1
         self._waiting.appendleft(unit)
 

@@ -14,7 +14,8 @@ from dassl.utils import UserError
 from runs.fitting import missing_prompts
 from runs.progress import is_complete
 from sweep.jobs import Job
-from sweep.work import Place, config_of, exact_folders
+from sweep.outcome import Place
+from sweep.work import config_of, exact_folders
 from trainers import methods
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from sweep.jobs import Job, job_of
 
 NAME = "sweep.db"
-START, DONE, FAILED, LOST, FOUND = "start", "done", "failed", "lost", "found"
+START, DONE, FAILED, LOST, FOUND, STOPPED = "start", "done", "failed", "lost", "found", "stopped"
 TABLES = """
 CREATE TABLE IF NOT EXISTS grids (hash TEXT, names TEXT, at REAL, jobs TEXT);
 CREATE TABLE IF NOT EXISTS events (
@@ -37,7 +37,8 @@ class Event:
     """One line of the journal.
 
     Attributes:
-        kind: start, done, failed (an error ended the run), lost (the process or machine went), found (done by others).
+        kind: start, done, failed (an error ended the run), lost (the process or machine went), found (done by others),
+            stopped (the whole sweep was, by a person).
         seconds, peak_mb: of the attempt that ended; peak memory of its process so far, in MB.
         folders: of the runs, from the folder of all runs.
         said: the error.
@@ -171,6 +172,8 @@ def _losses(kinds: Sequence[str]) -> int:
             open_start = True
         elif kind == LOST:
             count += 1
+            open_start = False
+        elif kind == STOPPED:  # by a person
             open_start = False
         else:
             count, open_start = 0, False

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sweep.desk import Desk
 from sweep.jobs import Unit
-from sweep.work import Outcome, Place, perform
+from sweep.outcome import Outcome, Place
+from sweep.work import perform
 
 Perform = Callable[[Unit, Place], Outcome]
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.jobs import Job, Unit
+from sweep.outcome import Outcome
 from sweep.rates import Rates, clock
-from sweep.work import Outcome
 
 EVERY = 30.0  # seconds between two lines where there is no terminal
 KNOWN = 5  # runs that must have ended before anything is said of the time left

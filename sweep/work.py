@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,42 +26,10 @@ from runs.protocols import check_fits, run_task, stage_configs
 from runs.settings import CONFIGS, config_file
 from runs.tasks import TASKS
 from sweep.jobs import Job, Unit
+from sweep.outcome import Outcome, Place
 from trainers import methods
 
 TAIL = 12  # lines of a failed run's output that are shown
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a sweep reads and writes; the same for all of its jobs."""
-
-    root: str
-    output: str
-    backbone_path: str = ""
-    restart: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a unit.
-
-    Attributes:
-        folders: of its runs, from the folder of all runs, by job.
-        said: the error in a line; empty where all went well.
-        tail: the end of what the failed run printed, and of its traceback.
-        done_before: whether there was nothing to do.
-    """
-
-    folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    said: str = ""
-    tail: str = ""
-    seconds: float = 0.0
-    peak_mb: float = 0.0
-    done_before: bool = False
-
-    def as_data(self) -> dict[str, Any]:
-        """For a wire."""
-        return asdict(self)
 
 
 def files_of(dataset: str) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""requirements.txt, .lock and .lowest against each other, and the ruff of .pre-commit-config.yaml."""
+"""requirements.txt, -dev.txt, .lock and .lowest against each other, and the ruff of .pre-commit-config.yaml."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pins(name: str, python: str = "3.11", platform: str = "linux") -> dict[str, 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_holds_every_requirement_in_its_range(python: str, platform: str) -> None:
     locked = pins("requirements.lock", python, platform)
-    for one in read("requirements.txt"):
+    for one in [*read("requirements.txt"), *read("requirements-dev.txt")]:
         name = canonicalize_name(one.name)
         assert name in locked, f"{name} is not locked for Python {python}"
         assert one.specifier.contains(locked[name]), f"{name} {locked[name]} is outside {one}"
@@ -62,7 +62,7 @@ def test_the_engine_needs_nothing_that_is_not_required() -> None:
         assert all(one.specifier.contains(version) for version in lowest), f"{ours} is below the engine's {one}"
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "requirements.lowest"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements.lock", "requirements.lowest"])
 def test_no_file_names_a_host_or_a_path(name: str) -> None:
     text = (REPO / name).read_text().replace("./engine", "")
     assert not re.search(r"://|^-|@ |/\w+/", text, re.MULTILINE)
@@ -119,7 +119,7 @@ def test_locked_versions_get_the_pythons_that_take_them(lock: ModuleType) -> Non
 
 
 def test_locking_reads_the_requirements_without_the_engine(lock: ModuleType) -> None:
-    assert [Requirement(line) for line in lock.wanted()] == read("requirements.txt")
+    assert [Requirement(line) for line in lock.wanted()] == read("requirements.txt") + read("requirements-dev.txt")
 
 
 def script(name: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,8 +23,8 @@ from sweep.done import done_jobs
 from sweep.grids import SWEEPS, known_grids, published_datasets, read_grids
 from sweep.jobs import Job, in_order, job_of, units_of
 from sweep.journal import DONE, FAILED, LOST, START, Event, Journal
+from sweep.outcome import Outcome
 from sweep.rates import Rates, clock
-from sweep.work import Outcome
 from tests.conftest import REPO, THREADS
 
 GRID = {
@@ -220,7 +220,9 @@ def test_a_damaged_journal_is_put_aside(content: bytes, tmp_path: Path) -> None:
 
 
 def test_rates_are_of_the_nearest_kind() -> None:
-    rates = Rates([(ONE.title, 10.0), (replace(ONE, dataset="busi").title, 30.0), (replace(ONE, method="LinearProbe").title, 2.0)])
+    rates = Rates(
+        [(ONE.title, 10.0), (replace(ONE, dataset="busi").title, 30.0), (replace(ONE, method="LinearProbe").title, 2.0)]
+    )
     assert rates.seconds(TWO) == 10.0 and rates.seconds(replace(ONE, shots=16)) == 10.0
     assert rates.seconds(replace(ONE, dataset="retina")) == 20.0  # the method's on other datasets
     assert rates.seconds(replace(ONE, method="VPT")) == 14.0 and Rates().seconds(ONE) is None
@@ -255,7 +257,9 @@ def test_from_a_grid_to_its_tables_twice(data: Path, tmp_path: Path, capfd, log_
     assert main(["plan", path, "--root", str(data), "--output", str(out)]) == 0
     told = capfd.readouterr().out
     assert (
-        "16 runs: 0 done, 16 to do" in told and "OPTIM.MAX_EPOCH is not read by LinearProbe, ZeroshotCLIP" in told and not out.exists()
+        "16 runs: 0 done, 16 to do" in told
+        and "OPTIM.MAX_EPOCH is not read by LinearProbe, ZeroshotCLIP" in told
+        and not out.exists()
     )
     assert sweep(path, data=data, out=out) == 0
     first, told = accuracies(out), capfd.readouterr()
@@ -281,7 +285,9 @@ def test_from_a_grid_to_its_tables_twice(data: Path, tmp_path: Path, capfd, log_
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(data: Path, tmp_path: Path, capfd, log_off_stdout) -> None:
     block = GRID | {"datasets": ["btmri"], "seeds": [1], "methods": ["CoOp", "ZeroshotCLIP"]}
-    path = write(tmp_path / "g.yaml", blocks=[block | {"overrides": {**GRID["overrides"], "OPTIM.MAX_EPOCH": 3, "OPTIM.LR": 1e38}}])
+    path = write(
+        tmp_path / "g.yaml", blocks=[block | {"overrides": {**GRID["overrides"], "OPTIM.MAX_EPOCH": 3, "OPTIM.LR": 1e38}}]
+    )
     assert sweep(path, "--no-report", data=data, out=tmp_path / "out") == 2
     told = capfd.readouterr()
     assert told.err.count("failed, comes again at the end: few_shot btmri CoOp") == 1 and "lower OPTIM.LR" in told.err
