@@ -41,6 +41,7 @@ def program(main: Main) -> Main:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
+            _require_words(sys.argv[1:] if argv is None else argv)
             return main(argv)
         except KeyboardInterrupt:
             print("interrupted: what was finished is kept, and the same command goes on there", file=sys.stderr)
@@ -56,6 +57,22 @@ def program(main: Main) -> Main:
             return MISTAKE
 
     return run
+
+
+class _NoWordError(ValueError):
+    """An argument that no shell gives."""
+
+    told = True
+
+
+def _require_words(argv: Sequence[str]) -> None:
+    """A shell's bytes, whatever they are, can be written back; half a character of another program's making cannot."""
+    for word in argv:
+        try:
+            os.fsencode(word)
+        except UnicodeEncodeError as error:
+            shown = os.fspath(word).encode("ascii", "backslashreplace").decode()[:60]
+            raise _NoWordError(f'the argument "{shown}" holds half a character: write it as UTF-8') from error
 
 
 def told(error: BaseException) -> str:
