@@ -1,0 +1,1 @@
+"""The tests' own test: small faults put into the code one at a time, and whether the tests notice."""
