@@ -92,6 +92,8 @@ def start(args: argparse.Namespace) -> None:
         raise UserError("--task and --output-root belong together (or give --output-dir for a single run)")
     if (args.shots or args.seeds or args.seeds_together) and not args.task:
         raise UserError("--shots, --seeds and --seeds-together need --task (a run takes --seed and DATASET.NUM_SHOTS)")
+    if args.no_train and args.task:
+        raise UserError("--no-train builds a single run: give --output-dir and not --task")
     if args.restart and (args.eval_only or args.resume):
         raise UserError("--restart begins a training anew: neither --eval-only nor --resume go with it")
     if args.eval_only and not (args.model_dir or args.task):

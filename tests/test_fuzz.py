@@ -89,7 +89,9 @@ OPTIONS = (
 WORD = st.one_of(
     st.sampled_from(OPTIONS),
     st.sampled_from(ODD),
-    st.sampled_from(["{run}", "{world}", "{world}/mine.yaml", "CoOp", "fifo", "fifo.json", "/dev/zero", "/dev/stdin", "999999999"]),
+    st.sampled_from(
+        ["{run}", "{world}", "{world}/mine.yaml", "CoOp", "fifo", "fifo.json", "/dev/zero", "/dev/stdin", "999999999"]
+    ),
 )
 PROGRAMS = (
     "train.py predict.py parse_results.py features datasets.check datasets.new analysis.metrics analysis.check "
