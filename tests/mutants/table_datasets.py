@@ -53,7 +53,7 @@ MUTANTS: list[Mutant] = [
         "datasets/made_splits.py",
         "tests/test_split_rules.py",
         ("min(max(1, round(count * SHARES[part] / whole)), count - sum(sizes) - left)", "round(count * SHARES[part] / whole)"),
-        ("min(max(1, round(count", "min(max(0, round(count"),
+        ("min(max(1, round(count", "min(max(0, round(count", "no share of as many images as there are parts rounds to 0"),
         ("count - sum(sizes) - left)", "count - sum(sizes))"),
         ('random.Random(f"split/{seed}/{name}")', 'random.Random(f"split/{seed}")'),
         ('random.Random(f"split/{seed}/{name}")', 'random.Random(f"split/{name}")'),
@@ -79,7 +79,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "datasets/groups.py",
-        "tests/test_split_rules.py",
+        ("tests/test_split_rules.py", "tests/test_groups.py"),
         ("at * STRETCHES // len(set(own))", "at // STRETCHES"),
         ("numbers[path] = int(match[number])", "numbers[path] = len(match[number])"),
         ("enumerate(sorted(set(own)))", "enumerate(set(own))", "small whole numbers come out of a set in order"),
