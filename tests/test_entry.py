@@ -65,7 +65,11 @@ def test_faults_keep_their_traceback_and_say_where_to_report(error: Exception, c
 
 @pytest.mark.parametrize(
     "error, line",
-    [(OSError(errno.ENOSPC, "No space left on device"), "warning: No space left on device; make room"), (ValueError("x"), "")],
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "warning: No space left on device; make room"),
+        (ValueError("x"), ""),
+        (MemoryError(), ""),
+    ],
 )
 def test_a_helper_thread_ends_in_a_line_for_the_system_s_no_alone(error: Exception, line: str, monkeypatch, capsys) -> None:
     handed_on = []

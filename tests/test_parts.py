@@ -59,7 +59,13 @@ def test_the_draw_is_kept_and_read_back(tmp_path: Path) -> None:
     assert splits.cached_few_shot(SPLIT, 4, 2, tmp_path)["train"] == splits.draw_few_shot(SPLIT, 4, 2)["train"]
     other = SPLIT | {"test": SPLIT["test"][1:]}  # another split of the same place: never this draw
     assert splits.cached_few_shot(other, 4, 1, tmp_path) == splits.draw_few_shot(other, 4, 1)
-    for bad in ("", "[1]", json.dumps(record | {"split": "of another", "train": marked}), json.dumps({"split": splits.split_hash(SPLIT)}), json.dumps(record | {"train": 3})):
+    for bad in (
+        "",
+        "[1]",
+        json.dumps(record | {"split": "of another", "train": marked}),
+        json.dumps({"split": splits.split_hash(SPLIT)}),
+        json.dumps(record | {"train": 3}),
+    ):
         kept.write_text(bad)
         assert splits.cached_few_shot(SPLIT, 4, 1, tmp_path) == first and json.loads(kept.read_text()) == record
 
