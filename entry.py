@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -40,7 +41,11 @@ def program(main: Main) -> Main:
         for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        if threading.excepthook is not _thread_ends:
+            _before.append(threading.excepthook)
+            threading.excepthook = _thread_ends
         try:
+            _require_words(sys.argv[1:] if argv is None else argv)
             return main(argv)
         except KeyboardInterrupt:
             print("interrupted: what was finished is kept, and the same command goes on there", file=sys.stderr)
@@ -56,6 +61,34 @@ def program(main: Main) -> Main:
             return MISTAKE
 
     return run
+
+
+_before: list[Callable[[threading.ExceptHookArgs], object]] = []  # what was told of a thread's end before us
+
+
+def _thread_ends(ended: threading.ExceptHookArgs) -> None:
+    """The system's no to a helper thread (TensorBoard's writer on a full disk) is a line; anything else keeps its traceback."""
+    line = told(ended.exc_value) if isinstance(ended.exc_value, OSError) else ""
+    if line:
+        print(f"warning: {line} (a helper of this program has stopped)", file=sys.stderr)
+    else:
+        _before[-1](ended)
+
+
+class _NoWordError(ValueError):
+    """An argument that no shell gives."""
+
+    told = True
+
+
+def _require_words(argv: Sequence[str]) -> None:
+    """A shell's bytes, whatever they are, can be written back; half a character of another program's making cannot."""
+    for word in argv:
+        try:
+            os.fsencode(word)
+        except UnicodeEncodeError as error:
+            shown = os.fspath(word).encode("ascii", "backslashreplace").decode()[:60]
+            raise _NoWordError(f'the argument "{shown}" holds half a character: write it as UTF-8') from error
 
 
 def told(error: BaseException) -> str:

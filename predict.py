@@ -26,7 +26,6 @@ from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status
-FORMULA = "=+-@"  # what a spreadsheet runs a cell for that begins so
 SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
 
 
@@ -68,15 +67,10 @@ def as_table(rows: Sequence[Row], top: int | None) -> str:
     return tabulate(shown, headers=["image", *(f"likeliest {rank + 1}" for rank in range(ranks))], disable_numparse=True) + "\n"
 
 
-def harmless(cells: Sequence[object]) -> list[object]:
-    """Cells that a spreadsheet does not take for formulas: a text that begins like one gets an apostrophe in front."""
-    return [
-        f"'{cell}" if isinstance(cell, str) and (cell[:1] in FORMULA or cell[:1] < " ") and cell else cell for cell in cells
-    ]
-
-
 def as_csv(rows: Sequence[Row], top: int | None, classnames: Sequence[str]) -> str:
     """``image, prediction, probability`` and a column per class; with ``top`` a class and its probability per rank."""
+    from runs.inference import harmless
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if top is None:

@@ -73,6 +73,8 @@ def start(args: argparse.Namespace) -> int:
         raise UserError("--shots, --seeds and --seeds-together need --task (a run takes --seed and DATASET.NUM_SHOTS)")
     if args.targets and args.task != "cross_dataset":
         raise UserError("--targets are tested by --task cross_dataset")
+    if args.no_train and args.task:
+        raise UserError("--no-train builds a single run: give --output-dir and not --task")
     if args.restart and (args.eval_only or args.resume):
         raise UserError("--restart begins a training anew: neither --eval-only nor --resume go with it")
     if args.eval_only and not (args.model_dir or args.task):

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.files import harmless
+
 # Okabe and Ito's palette without its yellow, which is lost on white paper
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*<>hp"
@@ -198,5 +200,5 @@ def save(plot: Plot, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
         written.append(path)
     table = folder / f"{plot.name}.csv"
     with open(table, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([plot.header, *plot.rows])
+        csv.writer(file, lineterminator="\n").writerows(harmless(row) for row in (plot.header, *plot.rows))
     return [*written, table]

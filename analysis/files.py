@@ -6,7 +6,10 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+FORMULA = "=+-@"  # what a spreadsheet runs a cell for that begins so
 
 
 def read_text(path: Path) -> str:
@@ -19,6 +22,24 @@ def read_text(path: Path) -> str:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.read_text(encoding="utf-8")
+
+
+def harmless(cells: Iterable[object]) -> list[object]:
+    """Cells that a spreadsheet does not take for formulas: a text that begins like one gets an apostrophe in front.
+
+    Numbers stay, those in words ("-1.5") too.
+    """
+    return [f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in cells]
+
+
+def _runs(cell: str) -> bool:
+    if not cell or (cell[0] not in FORMULA and cell[0] >= " "):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return cell[0] < " "
 
 
 def require_target(path: Path) -> None:

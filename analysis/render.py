@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from analysis.files import harmless
+
 STYLES = ("terminal", "markdown", "latex", "csv")
 MISSING = "missing"
 LATEX_ESCAPES = {
@@ -112,7 +114,9 @@ def render(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], sty
     """A table of ready texts in one of the styles."""
     if style == "csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([["table", *header], *[[title, *row] for row in rows]])
+        csv.writer(out, lineterminator="\n").writerows(
+            harmless(cells) for cells in (["table", *header], *([title, *row] for row in rows))
+        )
         return out.getvalue().rstrip()
     if style == "latex":
         return _tabular(title, [tex(h) for h in header], [[tex(c) for c in row] for row in rows], len(header))
@@ -178,18 +182,18 @@ def _csv(tables: Sequence[Table]) -> str:
     keys = list(dict.fromkeys(key for table in tables for key in table.keys))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", *keys, "column", "value", "ci95", "note", "published", "difference", "best"])
+    writer.writerow(harmless(["table", *keys, "column", "value", "ci95", "note", "published", "difference", "best"]))
     for table in tables:
         best = table.best_cells()
         for row, (names, cells) in enumerate(table.rows):
             named = dict(zip(table.keys, names, strict=True))
             for column, cell in enumerate(cells):
                 both = cell.value is not None and cell.published is not None
-                writer.writerow([
+                writer.writerow(harmless([
                     table.title, *(named.get(key, "") for key in keys), table.columns[column],
                     *("" if number is None else repr(number) for number in (cell.value, cell.half)),
                     cell.note or (MISSING if cell.value is None else ""),
                     "" if cell.published is None else repr(cell.published),
                     repr(cell.value - cell.published) if both else "", int((row, column) in best),
-                ])  # fmt: skip
+                ]))  # fmt: skip
     return out.getvalue().rstrip()

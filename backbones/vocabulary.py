@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backbones.base import VisionLanguageBackbone
@@ -41,6 +42,16 @@ def unknown_words(backbone: VisionLanguageBackbone, text: str) -> list[str]:
     if unknown is None or not callable(inner):
         return []
     return [word for word in text.split() if unknown in inner(word, add_special_tokens=False)["input_ids"]]
+
+
+def unknown_share(backbone: VisionLanguageBackbone, texts: Sequence[str]) -> float:
+    """The share (0 to 1) of the tokenizer's unknown piece among all pieces of ``texts``; 0 where it does not tell it."""
+    inner = _inner(backbone)
+    unknown = getattr(inner, "unk_token_id", None)
+    if unknown is None or not callable(inner):
+        return 0.0
+    pieces = [piece for text in texts for piece in inner(text, add_special_tokens=False)["input_ids"]]
+    return pieces.count(unknown) / len(pieces) if pieces else 0.0
 
 
 def _inner(backbone: VisionLanguageBackbone) -> Any:

@@ -130,7 +130,7 @@ def cached_few_shot(split: Split, num_shots: int, seed: int, folder: Path) -> Sp
             kept = json.loads((place / name).read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(kept, dict) and kept.get("split") == digest:
+        if isinstance(kept, dict) and kept.get("split") == digest and all(_are_rows(kept.get(part)) for part in PARTS[:2]):
             return {**split, "train": [tuple(r) for r in kept["train"]], "val": [tuple(r) for r in kept["val"]]}
     drawn = draw_few_shot(split, num_shots, seed)
     record = {"num_shots": num_shots, "seed": seed, "split": digest, "train": drawn["train"], "val": drawn["val"]}
@@ -143,6 +143,10 @@ def cached_few_shot(split: Split, num_shots: int, seed: int, folder: Path) -> Sp
             continue
         break
     return drawn
+
+
+def _are_rows(kept: Any) -> bool:
+    return isinstance(kept, list) and all(isinstance(row, list) and len(row) == 3 for row in kept)
 
 
 def select_classes(split: Split, subsample: str) -> Split:

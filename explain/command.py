@@ -23,6 +23,7 @@ import torch
 from tabulate import tabulate
 from yacs.config import CfgNode
 
+from analysis.files import harmless
 from backbones import VisionLanguageBackbone, VisualPrompt, build_backbone, zero_vectors
 from backbones.attention import require_patches
 from dassl.utils import UserError, atomic, nearest, require_writable
@@ -252,12 +253,12 @@ def _words(prompt: VisualPrompt) -> str:
 
 
 def _write_csv(path: Path | None, kind: type, rows: Sequence[Shift] | Sequence[Effect]) -> None:
-    names = [field.name for field in fields(kind)]
+    cells = [harmless(line) for line in ([field.name for field in fields(kind)], *(asdict(row).values() for row in rows))]
     if path is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(cells)
         return
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([names, *(asdict(row).values() for row in rows)])
+        csv.writer(file, lineterminator="\n").writerows(cells)
 
 
 @program

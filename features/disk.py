@@ -200,6 +200,16 @@ def read_segment(path: Path) -> tuple[list[bytes], Tensor]:
             wanted = (file.metadata() or {}).get("checksum")
     except (SafetensorError, OSError) as error:
         raise DamagedSegment(f"{path} cannot be read ({' '.join(str(error).split())[:80]})") from error
+    if (
+        keys.ndim != 2
+        or keys.shape[1] != KEY_BYTES
+        or keys.dtype != torch.uint8
+        or rows.ndim != 2
+        or rows.dtype != torch.float32
+    ):
+        raise DamagedSegment(
+            f"{path} is a segment of another form: keys {tuple(keys.shape)}, rows {tuple(rows.shape)} {rows.dtype}"
+        )
     if len(keys) != len(rows) or checksum(keys, rows) != wanted:
         raise DamagedSegment(f"{path} does not fit its checksum")
     raw = keys.numpy().tobytes()
@@ -217,13 +227,22 @@ def spaces(root: Path) -> list[dict[str, Any]]:
         found.append(
             {
                 "folder": folder,
-                "about": json.loads((folder / ABOUT).read_text()),
+                "about": _about(folder / ABOUT),
                 "segments": len(segments),
                 "bytes": sum(p.stat().st_size for p in segments),
                 "used": max((p.stat().st_atime for p in segments), default=0.0),
             }
         )
     return found
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a space is, for people; the rows are found without it."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        about = None
+    return about if isinstance(about, dict) else {"kind": f"no readable {ABOUT}"}
 
 
 def verify(root: Path, remove: bool = False) -> list[str]:

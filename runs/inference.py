@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
+from analysis.files import harmless as harmless  # for predict.py's CSV
 from analysis.results import CONFIG, DamagedRun, read_record
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY

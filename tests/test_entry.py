@@ -7,6 +7,7 @@ import errno
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -21,7 +22,7 @@ def ending(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[in
     def main(argv=None) -> int:
         raise error
 
-    status = main()
+    status = main([])
     captured = capsys.readouterr()
     assert captured.out == ""
     return status, captured.err
@@ -60,6 +61,41 @@ def test_faults_keep_their_traceback_and_say_where_to_report(error: Exception, c
     assert status == 1 and "Traceback" in text and "in main" in text
     assert text.splitlines()[-1].endswith("as CONTRIBUTING.md says. The run's folder, with its log: output/x.")
     assert told(error) == ""
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "warning: No space left on device; make room"),
+        (ValueError("x"), ""),
+        (MemoryError(), ""),
+    ],
+)
+def test_a_helper_thread_ends_in_a_line_for_the_system_s_no_alone(error: Exception, line: str, monkeypatch, capsys) -> None:
+    handed_on = []
+    monkeypatch.setattr(threading, "excepthook", lambda ended: handed_on.append(ended.exc_value))
+
+    @program
+    def main(argv=None) -> int:
+        def stops() -> None:
+            raise error
+
+        helper = threading.Thread(target=stops)
+        helper.start()
+        helper.join()
+        return 0
+
+    assert main([]) == 0 and main([]) == 0  # the second in the same process says the same
+    text = capsys.readouterr().err
+    assert handed_on == ([] if line else [error, error])
+    assert text.count("\n") == (2 if line else 0) and text.startswith(line) and "Traceback" not in text
+
+
+def test_half_a_character_among_the_arguments_is_told(capsys) -> None:
+    main = program(lambda argv: 0)
+    assert main(["caf\udce9"]) == 0  # a file's name that is no UTF-8
+    assert main(["a", "b\ud800"]) == 2
+    assert capsys.readouterr().err == 'error: the argument "b\\ud800" holds half a character: write it as UTF-8\n'
 
 
 def test_ctrl_c_is_one_line(capsys) -> None:

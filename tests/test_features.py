@@ -185,7 +185,9 @@ def test_without_validation_images_a_setting_must_be_named(method, tiny_biomedcl
     for key, value in instead.items():
         trainer.own[key] = value
     trainer.train()
-    assert trainer.last_results["accuracy"] >= 0
+    _, labels, probabilities = trainer.evaluator.predictions()
+    assert labels.tolist() == [item.label for item in trainer.dm.dataset.test] and len(labels)
+    assert trainer.last_results["accuracy"] == pytest.approx(100 * (probabilities.argmax(1) == labels).mean())
 
 
 @pytest.mark.parametrize("method", sorted(LEARNED))

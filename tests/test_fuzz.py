@@ -87,7 +87,11 @@ OPTIONS = (
     "--paired --ablation --datasets --json --max-gb ls verify prune --show --bands --hm few_shot base2new"
 ).split()
 WORD = st.one_of(
-    st.sampled_from(OPTIONS), st.sampled_from(ODD), st.sampled_from(["{run}", "{world}", "{world}/mine.yaml", "CoOp"])
+    st.sampled_from(OPTIONS),
+    st.sampled_from(ODD),
+    st.sampled_from(
+        ["{run}", "{world}", "{world}/mine.yaml", "CoOp", "fifo", "fifo.json", "/dev/zero", "/dev/stdin", "999999999"]
+    ),
 )
 PROGRAMS = (
     "train.py predict.py parse_results.py features datasets.check datasets.new analysis.metrics analysis.check "
@@ -97,11 +101,14 @@ PROGRAMS = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working folder of the cases."""
-    yield tmp_path_factory.mktemp("cases").resolve()
+    """A working folder of the cases, with files in it that never end."""
+    folder = tmp_path_factory.mktemp("cases").resolve()
+    for name in ("fifo", "fifo.json"):
+        os.mkfifo(folder / name)
+    yield folder
 
 
-@cases(150)
+@cases(1000)
 @given(pairs=PAIRS)
 def test_overrides(pairs: list[tuple[str, str]], world: Path, place: Path) -> None:
     """A config that is taken is built and not trained: what training refuses is in the table of faults."""
@@ -110,9 +117,10 @@ def test_overrides(pairs: list[tuple[str, str]], world: Path, place: Path) -> No
     sound(called("train.py", [*command, *(word for pair in pairs for word in pair), "USE_CUDA", "False"], place))
 
 
-@cases(150)
+@cases(1000)
 @given(program=st.sampled_from(PROGRAMS), line=st.lists(WORD, max_size=5))
 def test_command_lines(program: str, line: list[str], world: Path, place: Path) -> None:
+    """What needs a network is refused offline; what trains is cut short by the world's few images."""
     known = words(world)
     sound(
         called(program, [word.format(**known) if word.startswith("{") and word[1:2] in "rw" else word for word in line], place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -108,5 +107,12 @@ def test_reproduces_the_released_trainer(cls, file, backbone) -> None:
     close(trainer.model_inference(images), golden["final_eval_logits"])
 
 
-def test_the_recorded_files_are_the_ones_read() -> None:
-    assert {path.stem for path in Path(REFERENCE / "golden").glob("*.npz")} >= {"biomed_dpt_2classes", "coop_2classes"}
+def test_the_recorded_runs_are_runs() -> None:
+    """Recorded numbers that never moved, or of two methods that are one file, would agree with anything."""
+    runs = {path.stem: dict(np.load(path)) for path in sorted((REFERENCE / "golden").glob("*_*classes.npz"))}
+    ends = []
+    for name, golden in runs.items():
+        steps = golden["traj/prompt_learner.ctx"]
+        assert np.isfinite(steps).all() and all((steps[n] != steps[n + 1]).any() for n in range(10)), name
+        ends.append(steps[10].tobytes())
+    assert len(set(ends)) == len(runs) >= 2

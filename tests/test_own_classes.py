@@ -59,6 +59,16 @@ def test_names_that_differ_behind_the_cut_are_refused(phantom) -> None:
         check_class_words(phantom, [long + "a", long + "b"], "{}")
 
 
+def test_names_of_which_most_pieces_are_unknown_are_refused(phantom) -> None:
+    """Though no two of them are the same tokens; half is still said and taken, and numbers are the labels of a table."""
+    with pytest.raises(
+        UserError, match=r'PhantomCLIP has no pieces for 67 % of the class names "☃ ☃ tumor", "☃ ☃ normal".*LinearProbe'
+    ):
+        check_class_words(phantom, ["☃ ☃ tumor", "☃ ☃ normal"], "a photo of a {}.")
+    assert len(check_class_words(phantom, ["☃ tumor", "☃ normal"], "a photo of a {}.")) == 1
+    assert len(check_class_words(phantom, ["3", "4"], "a photo of a {}.")) == 1
+
+
 def test_unknown_words_are_named(phantom) -> None:
     assert unknown_words(phantom, "glioma ☃☃ tumor") == ["☃☃"]
     (said,) = check_class_words(phantom, ["glioma ☃", "tumor"], "a photo of a {}.")

@@ -49,7 +49,25 @@ def test_the_draw_is_kept_and_read_back(tmp_path: Path) -> None:
     first = splits.cached_few_shot(SPLIT, 4, 1, tmp_path)
     (kept,) = (tmp_path / "split_fewshot").iterdir()
     assert json.loads(kept.read_text())["split"] == splits.split_hash(SPLIT)
-    assert splits.cached_few_shot(SPLIT, 4, 1, tmp_path) == first
+    assert splits.cached_few_shot(SPLIT, 4, 1, tmp_path) == first == splits.draw_few_shot(SPLIT, 4, 1)
+    record = json.loads(kept.read_text())
+    assert record["num_shots"] == 4 and record["seed"] == 1 and len(record["train"]) == 12
+    marked = [*record["train"][1:], ["c0/other.png", 1, "class 1"]]  # another draw than that of the seed: it is what is read
+    kept.write_text(json.dumps(record | {"train": marked}))
+    again = splits.cached_few_shot(SPLIT, 4, 1, tmp_path)
+    assert again["train"] == [tuple(row) for row in marked] and again["test"] == SPLIT["test"] and again["val"] == first["val"]
+    assert splits.cached_few_shot(SPLIT, 4, 2, tmp_path)["train"] == splits.draw_few_shot(SPLIT, 4, 2)["train"]
+    other = SPLIT | {"test": SPLIT["test"][1:]}  # another split of the same place: never this draw
+    assert splits.cached_few_shot(other, 4, 1, tmp_path) == splits.draw_few_shot(other, 4, 1)
+    for bad in (
+        "",
+        "[1]",
+        json.dumps(record | {"split": "of another", "train": marked}),
+        json.dumps({"split": splits.split_hash(SPLIT)}),
+        json.dumps(record | {"train": 3}),
+    ):
+        kept.write_text(bad)
+        assert splits.cached_few_shot(SPLIT, 4, 1, tmp_path) == first and json.loads(kept.read_text()) == record
 
 
 @given(st.integers(1, 12))

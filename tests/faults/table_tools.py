@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
+from safetensors.torch import save
+
+from features.disk import KEY_BYTES, checksum
 from tests.faults.fault import FIFO, FOLDER, Fault, link, sealed
 from tests.faults.table_predict import png
 from tests.faults.table_train import NESTED
@@ -20,6 +24,12 @@ def store(what: str, command: str, line: str, code: int, **given: Any) -> Fault:
     return Fault(STORE, what, f"-m features --root store {command}", line, code, given=things)
 
 
+def segment(**changed: torch.Tensor) -> bytes:
+    """A segment of two rows that fits its checksum, with another tensor in place of one of its own."""
+    whole = {"keys": torch.zeros(2, KEY_BYTES, dtype=torch.uint8), "rows": torch.ones(2, 4)} | changed
+    return save(whole, metadata={"checksum": checksum(whole["keys"], whole["rows"])})
+
+
 STORES = [
     store("not there", "ls", "store: 0.0 MiB", 0),
     store("a file", "ls", "store: 0.0 MiB", 0, store="mine"),
@@ -32,6 +42,15 @@ STORES = [
           mine__x_dot_safetensors=b"0" * 99, store__a=link("../mine")),
     store("a link as a segment, pruned", "prune --max-gb 0", "removed store/a", 0, mine="precious", store__a__space_dot_json=ABOUT,
           store__a__x_dot_safetensors=link("../../mine")),
+    store("keys without dimension", "verify", "segment", 1, store__a__space_dot_json=ABOUT, store__a__x_dot_safetensors=segment(keys=torch.tensor(3, dtype=torch.uint8))),
+    store("rows without dimension", "verify", "segment", 1, store__a__space_dot_json=ABOUT, store__a__x_dot_safetensors=segment(rows=torch.tensor(3.0))),
+    store("keys of a wrong width", "verify", "segment", 1, store__a__space_dot_json=ABOUT,
+          store__a__x_dot_safetensors=segment(keys=torch.zeros(2, 7, dtype=torch.uint8))),
+    store("rows of integers", "verify", "segment", 1, store__a__space_dot_json=ABOUT, store__a__x_dot_safetensors=segment(rows=torch.ones(2, 4, dtype=torch.int64))),
+    store("space.json of garbage", "ls", "no readable space.json", 0, store__a__space_dot_json="{"),
+    store("space.json a list", "ls", "no readable space.json", 0, store__a__space_dot_json="[1]"),
+    store("space.json nested 100,000 deep", "ls", "no readable space.json", 0, store__a__space_dot_json=NESTED),
+    store("space.json that is no UTF-8", "prune --max-gb 9", "", 0, store__a__space_dot_json=b"\xff\xfe"),
     store("no command", "", "required", 2),
 ]  # fmt: skip
 

@@ -1,0 +1,70 @@
+"""analysis/: metrics, tests between methods, and what a table says."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant, of
+
+MUTANTS: list[Mutant] = [
+    *of(
+        "analysis/stats.py",
+        ("tests/test_analysis_rules.py", "tests/test_parts.py -k interval or averages"),
+        ("(len(values) - 1))", "len(values))"),
+        ("stats.t.ppf(0.975, n - 1)", "stats.t.ppf(0.95, n - 1)"),
+        ("stats.t.ppf(0.975, n - 1)", "stats.t.ppf(0.975, n)"),
+        ("None if n < 2 else", "None if n < 3 else"),
+        ("/ math.sqrt(n)\n", "\n"),
+        ("return 2 * base * new / (base + new)", "return (base + new) / 2"),
+        ("[2.5, 97.5]", "[5, 95]"),
+        ("min((means <= 0).sum(), (means >= 0).sum())", "(means <= 0).sum()"),
+        ("2 * (int(tail) + 1)", "(int(tail) + 1)"),
+        ("if len(a) < 2:\n        return None", "if len(a) < 1:\n        return None"),
+        ("    if len(a) != len(b):\n", "    if False:\n"),
+        ("return 1.0  # no", "return None  # no"),
+        ("size=resamples)", "size=resamples // 100)"),
+    ),
+    *of(
+        "analysis/paired.py",
+        "tests/test_analysis_rules.py",
+        ("if number and correct.keys() != totals.keys():", "if False:"),
+        ("totals.get(key, 0.0) + value / len(runs)", "totals.get(key, 0.0) + value"),
+        ("argmax(axis=1) == kept.labels", "argmin(axis=1) == kept.labels"),
+        ("    if not runs:\n        raise DamagedRun(", "    if False:\n        raise DamagedRun("),
+        ("smallest = 2 ** (1 - n)", "smallest = 2 ** (-n)"),
+        ("mean([a - b for a, b in pairs])", "mean([b - a for a, b in pairs])"),
+        ("accuracies[0] - accuracies[1], seed", "accuracies[1] - accuracies[0], seed"),
+        ("100.0 * yes", "1.0 * yes"),
+    ),
+    *of(
+        "analysis/metrics.py",
+        ("tests/test_analysis_rules.py", "tests/test_metrics.py"),
+        ("ECE_BINS = 15", "ECE_BINS = 10"),
+        ("inner_edges, right=True)", "inner_edges)"),
+        ('weights="quadratic" if ordered else None', 'weights="linear" if ordered else None'),
+        ('"error_rate": 100 - accuracy', '"error_rate": accuracy'),
+        ("if 0 < support[label] < len(y) else None", "if 0 < support[label] else None"),
+        ('_mean([row["f1"] for row in per_class if row["support"]])', '_mean([row["f1"] or 0.0 for row in per_class])'),
+        ("y.max() >= classes:", "y.max() > classes:"),
+        ("p.min() < 0 or", "False or"),
+        ("not np.allclose(p.sum(axis=1), 1, atol=1e-4)", "False"),
+        ("np.abs(gaps).sum() / len(y)", "abs(gaps.sum()) / len(y)"),
+    ),
+    *of(
+        "analysis/files.py",
+        "tests/test_analysis_rules.py",
+        ('FORMULA = "=+-@"', 'FORMULA = "=+-"'),
+        ('cell[0] >= " ")', 'cell[0] >= "\\0")'),
+        ("    except ValueError:\n        return True\n", "    except ValueError:\n        return False\n"),
+        ("return cell[0] < \" \"", "return True"),
+        ("        os.replace(temporary, path)\n", "        path.write_text(text)\n", "the same file; only a kill between the two could tell"),
+        ("        temporary.unlink(missing_ok=True)\n", "        pass\n"),
+        ("if not stat.S_ISREG(os.stat(path).st_mode):", "if stat.S_ISFIFO(os.stat(path).st_mode):"),
+    ),
+    *of(
+        "analysis/render.py",
+        "tests/test_analysis_rules.py",
+        ("repr(cell.value - cell.published)", "repr(cell.published - cell.value)"),
+        ("int((row, column) in best)", "int((column, row) in best)"),
+        ('(max if self.best == "max" else min)', "max"),
+        ("harmless(cells) for cells in", "cells for cells in"),
+    ),
+]  # fmt: skip
