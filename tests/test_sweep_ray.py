@@ -109,7 +109,7 @@ def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path
     assert all([line.split()[0] for line in lines(tmp_path, job)].count("end") == 1 for job in others)
     assert all(marker(tmp_path, job).read_text() == job.title for job in others)
     lost = [job for job, _, _ in kinds(tmp_path, LOST)]
-    assert lost.count(poison.id) == LOSSES and len(set(lost) - {poison.id}) == len(gone) == 2
+    assert lost.count(poison.id) == LOSSES and len(lost) - LOSSES == len(gone) == 2  # perhaps of one job
     started = {pid for _, _, pid in kinds(tmp_path, START)}
     assert started >= set(gone)  # the slot's process, not the driver's
     # the new machine's is the fourth where it came before the other was given up
