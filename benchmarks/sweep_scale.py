@@ -2,7 +2,8 @@
 
     python -m benchmarks.sweep_scale --runs 3000
 
-The runs are written without a model, in the layout of ``configs/sweeps/paper_few_shot.yaml``; every figure is of a whole process.
+The runs are written without a model, in the layout of ``configs/sweeps/paper_few_shot.yaml``; every figure is of a whole
+process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from sweep.grids import read_grids
 from sweep.journal import DONE, Event, Journal
 from tests.synthetic_runs import write_run
 
-NAMES = {"covid": "COVID_19", "ctkidney": "CTKidney", "kneexray": "KneeXray", "lungcolon": "LungColon", "dermamnist": "DermaMNIST"}
+NAMES = {
+    "covid": "COVID_19",
+    "ctkidney": "CTKidney",
+    "kneexray": "KneeXray",
+    "lungcolon": "LungColon",
+    "dermamnist": "DermaMNIST",
+}
 COMMANDS = {
     "plan": ["sweep", "plan", "paper_few_shot", "--output"],
     "status": ["sweep", "status"],
