@@ -15,4 +15,9 @@ Perform = Callable[[Unit, Place], Outcome]
 def run_local(desk: Desk, place: Place, do: Perform = perform) -> None:
     """Do all that waits at ``desk`` in this process."""
     while (unit := desk.take("0")) is not None:
-        desk.ended(unit, do(unit, place), "0")
+        try:
+            outcome = do(unit, place)
+        except KeyboardInterrupt:  # the person's doing, not the job's
+            desk.put_back(unit)
+            raise
+        desk.ended(unit, outcome, "0")
