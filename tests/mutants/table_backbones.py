@@ -74,7 +74,7 @@ MUTANTS: list[Mutant] = [
         ("for word, index in inner.get_vocab().items() if index not in special}", "for word, index in inner.get_vocab().items()}"),
         ('if not word.startswith("[unused")}', "}"),
         ("if unknown in inner(word", "if unknown not in inner(word"),
-        ("add_special_tokens=False", "add_special_tokens=True", "the unknown piece is none of the special ones that are added"),
+        ("in inner(word, add_special_tokens=False)", "in inner(word, add_special_tokens=True)", "the unknown piece is none of the special ones that are added"),
     ),
     *of(
         "backbones/base.py",

@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant, of
 MUTANTS: list[Mutant] = [
     *of(
         "entry.py",
-        "tests/test_entry.py -k not (every_program or closed)",
+        "tests/test_entry.py -k not (every_program or closed or real_ctrl_c)",
         ("MISTAKE, INTERRUPTED, FAULT = 2, 130, 1", "MISTAKE, INTERRUPTED, FAULT = 1, 130, 1"),
         ("MISTAKE, INTERRUPTED, FAULT = 2, 130, 1", "MISTAKE, INTERRUPTED, FAULT = 2, 1, 1"),
         ("MISTAKE, INTERRUPTED, FAULT = 2, 130, 1", "MISTAKE, INTERRUPTED, FAULT = 2, 130, 0"),
