@@ -120,6 +120,18 @@ def test_jobs_survive_a_file_and_are_kept_once(jobs: list[Job]) -> None:
         assert len(unit) == 1 or (unit[0].method == "CoOp" and len({(job.setting, job.shots) for job in unit}) == 1)
 
 
+def test_what_a_job_is_and_which_stand_together() -> None:
+    one = Job("few_shot", "CoOp", "btmri", 1, 1, overrides=(("A", 1), ("B", 2)))
+    assert one.id == replace(one, overrides=(("B", 2), ("A", 1))).id == replace(one, whole=True).id
+    others = [replace(one, **{key: value}) for key, value in (("shots", 2), ("seed", 2), ("overrides", ()), ("label", "x"))]
+    assert len({one.id, *(job.id for job in others)}) == 5
+    jobs = [replace(one, method=m, shots=k, dataset=d) for m in ("CoOp", "VPT") for k in (1, 4) for d in ("busi", "btmri")]
+    ordered = [(job.dataset, job.shots, job.method) for job in in_order(jobs)]
+    assert ordered == [(d, k, m) for d in ("busi", "btmri") for k in (1, 4) for m in ("CoOp", "VPT")]
+    stacked = units_of([replace(one, seed=n, shots=k) for n in (1, 2) for k in (1, 4)], ["CoOp"])
+    assert [[(job.shots, job.seed) for job in unit] for unit in stacked] == [[(1, 1), (1, 2)], [(4, 1), (4, 2)]]
+
+
 # -- desk and journal -------------------------------------------------------------------------------------
 
 
@@ -170,7 +182,7 @@ def test_a_job_that_takes_its_process_along_is_given_up_and_the_rest_goes_on(jou
             desk.lost(unit, "0", "the process is gone")
         else:
             desk.ended(unit, Outcome(folders={unit[0].id: ("f",)}), "0")
-    assert losses == LOSSES and desk.done == [(TWO,)] and "went away 3 times" in desk.given_up[0].outcome.said
+    assert losses == LOSSES == 3 and desk.done == [(TWO,)] and "went away 3 times" in desk.given_up[0].outcome.said
     again = Desk(units_of([ONE]), journal, Quiet(), "g", journal.losses())
     assert again.take("0") is None and len(again.given_up) == 1  # the next sweep knows
 

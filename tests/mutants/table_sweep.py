@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant, of
 
-QUICK = "tests/test_sweep.py -k not (twice or killed or cannot_run or goes_on or apart)"
+QUICK = "tests/test_sweep.py"
 MUTANTS: list[Mutant] = [
     *of(
         "sweep/grids.py",
@@ -56,7 +56,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "sweep/done.py",
-        "tests/test_sweep.py -k apart",
+        "tests/test_sweep_runs.py -k apart",
         ("    return all(_same(wanted[key], config.get(key, NOWHERE)) for key in rest)", "    return True"),
         ("if any(not _same(wanted.get(key, own.get(key, NOWHERE)), value) for key, value in changed.items()):", "if False:", "the rest is read from the run's config.yaml"),
         ("output / job.label / stage", "output / stage"),
