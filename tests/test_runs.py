@@ -10,17 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from analysis.choice import SPLITS
+from analysis.predictions import read_predictions
 from analysis.results import LAYOUT_SPLITS
 from dassl.utils import UserError
 from datasets import by_key
 from runs.protocols import check_fits
 from runs.tasks import TASKS
 from tests.conftest import BTMRI_CLASSES, REPO, SHARED, THREADS, write_dataset
-from tests.helpers import arguments, command
+from tests.helpers import arguments, build, command
 from trainers import methods
 
 PHANTOM = REPO / "backbones" / "weights" / "phantomclip"
@@ -49,7 +51,14 @@ def test_every_trainer_trains_tests_and_reloads(method, tiny_biomedclip, btmri_r
     second = json.loads((tmp_path / "b" / "results.json").read_text())
     assert first["confusion_matrix"] == second["confusion_matrix"]
     assert sum(map(sum, first["confusion_matrix"])) == first["num_test"]
-    assert bool(first["learned"]["parameters"]) == methods()[method].learns
+    said, reloaded = (read_predictions(tmp_path / name / "predictions.csv.gz").probabilities for name in "ab")
+    assert np.array_equal(said, reloaded)
+    cls = methods()[method]
+    assert bool(first["learned"]["parameters"]) == cls.learns
+    if cls.learns and cls.uses_optimizer:  # equal because it was loaded, not because it was never changed
+        fresh = build(method, tiny_biomedclip, btmri_root, tmp_path / "c", split="base")
+        fresh.test()
+        assert not np.allclose(fresh.evaluator.predictions()[2], said, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("key", sorted(by_key()))
