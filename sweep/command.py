@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from sweep.done import done_jobs
-from sweep.grids import Grid, GridError, read_grids
+from sweep.grids import Grid, GridError, near, read_grids
 from sweep.jobs import Job, in_order, narrowed, units_of, with_settings
 from sweep.journal import FOUND, Event, Journal, read_only
 from sweep.plan import described, estimated
@@ -61,9 +61,15 @@ def asked_for(args: argparse.Namespace, overrides: Sequence[str]) -> Asked:
         GridError: an unreadable grid, or filters that leave nothing.
     """
     grid = read_grids(args.grids)
-    jobs = narrowed(grid.jobs, task=args.tasks, method=args.methods, dataset=args.datasets, shots=args.shots, seed=args.seeds)
+    only = {"task": args.tasks, "method": args.methods, "dataset": args.datasets, "shots": args.shots, "seed": args.seeds}
+    for name, values in only.items():
+        there = {getattr(job, name) for job in grid.jobs}
+        for value in (value for value in values if value not in there):
+            listed = ", ".join(map(str, sorted(there)))
+            raise GridError(f"{' '.join(args.grids)} has no {name} {value!r}.{near(value, map(str, there))} It has {listed}")
+    jobs = narrowed(grid.jobs, **only)
     if not jobs:
-        raise GridError(f"{' '.join(args.grids)}: no run fits --tasks, --methods, --datasets, --shots and --seeds")
+        raise GridError(f"{' '.join(args.grids)}: no run fits --tasks, --methods, --datasets, --shots and --seeds together")
     jobs = in_order(with_settings(jobs, pairs_of(overrides), args.backbone))
     root = args.root or ("data/phantom" if grid.phantom else "data")
     return Asked(grid, jobs, root)

@@ -100,16 +100,17 @@ def read_grids(names: Sequence[str]) -> Grid:
     return Grid(tuple(names), tuple(jobs.values()), "; ".join(filter(None, about)), phantom)
 
 
-def _path(name: str, near: Path) -> Path:
+def _path(name: str, beside: Path) -> Path:
     if Path(name).suffix in (".yaml", ".yml"):
-        return next((path for path in (near / name, Path(name)) if path.is_file()), near / name)
+        return next((path for path in (beside / name, Path(name)) if path.is_file()), beside / name)
     path = SWEEPS / f"{name}.yaml"
     if not path.is_file():
-        raise GridError(f'no grid "{name}".{_near(name, known_grids())} Grids: {", ".join(known_grids())} (or a YAML file)')
+        raise GridError(f'no grid "{name}".{near(name, known_grids())} Grids: {", ".join(known_grids())} (or a YAML file)')
     return path
 
 
-def _near(name: object, known: Iterable[str]) -> str:
+def near(name: object, known: Iterable[str]) -> str:
+    """`` Did you mean "…"?`` where a known name is close; else nothing."""
     close = difflib.get_close_matches(str(name), list(known), 1)
     return f' Did you mean "{close[0]}"?' if close else ""
 
@@ -129,7 +130,7 @@ def _read(path: Path, depth: int) -> Grid:
     known = ("about", "include", "phantom", "blocks")
     for key in content:
         if key not in known:
-            raise GridError(f'{path}: unknown key "{key}".{_near(key, known)} A grid has {", ".join(known)}')
+            raise GridError(f'{path}: unknown key "{key}".{near(key, known)} A grid has {", ".join(known)}')
     if depth > DEEPEST:
         raise GridError(f"{path}: grids that include each other, or more than {DEEPEST} deep")
     jobs: list[Job] = []
@@ -206,7 +207,7 @@ def _values(given: Any, key: str, where: str) -> list[Any]:
         for value in _list(given, where, key):
             own = key != "methods" and isinstance(value, str) and Path(value).suffix in (".yaml", ".yml")
             if not own and value not in known:
-                raise GridError(f'{where}: {key} has no "{value}".{_near(value, known)} There are: {", ".join(known)}')
+                raise GridError(f'{where}: {key} has no "{value}".{near(value, known)} There are: {", ".join(known)}')
         return list(dict.fromkeys(given))
     for value in _list(given, where, key):
         if not _is_int(value) or value not in NUMBERS[key]:
@@ -227,7 +228,7 @@ def _list(given: Any, where: object, key: str) -> list[Any]:
 def _known_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in given:
         if key not in known:
-            raise GridError(f'{where}: unknown key "{key}".{_near(key, known)} There are: {", ".join(sorted(known))}')
+            raise GridError(f'{where}: unknown key "{key}".{near(key, known)} There are: {", ".join(sorted(known))}')
 
 
 def _overrides(given: Any, where: str) -> tuple[tuple[str, Any], ...]:

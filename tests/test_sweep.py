@@ -93,6 +93,16 @@ def test_a_wrong_grid_is_one_line(content: dict[str, object], said: str, tmp_pat
     assert said in told.err and told.err.count("\n") == 1 and told.err.startswith("error: ") and not (tmp_path / "out").exists()
 
 
+def test_a_filter_that_fits_nothing_is_told(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    for words, said in [
+        (["--methods", "CoOp", "CoOpp"], "smoke has no method 'CoOpp'. Did you mean \"CoOp\"?"),
+        (["--seeds", "7"], "smoke has no seed 7"),
+    ]:
+        assert main(["run", "smoke", "--output", str(tmp_path / "out"), *words]) == 2
+        told = capfd.readouterr().err
+        assert said in told and told.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 PAIRS = st.tuples(st.sampled_from(["A", "B"]), st.integers() | st.floats(allow_nan=False))
 JOBS = st.builds(
     Job,
