@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import statistics
 from pathlib import Path
@@ -15,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import stats
+from analysis.files import write_whole
 from analysis.results import read_log
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler
-from dassl.utils import UserError
+from dassl.utils import UserError, write_json
 from datasets import phantom, splits
 from datasets.prompts import load_prompts
 
@@ -144,3 +146,12 @@ def test_cosine_with_constant_warm_up_from_the_definition() -> None:
         scheduler.step()
     want = [1e-5] + [0.5 * 0.0025 * (1 + math.cos(math.pi * (k - 2) / 50)) for k in range(2, 51)]
     assert rates == pytest.approx(want, rel=1e-9)
+
+
+def test_nothing_is_written_over_what_is_no_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (lambda: write_json({}, str(pipe)), lambda: write_whole(pipe, "text")):
+        with pytest.raises(OSError, match="not a regular file"):
+            write()
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

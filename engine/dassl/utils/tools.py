@@ -67,6 +67,8 @@ class atomic:  # noqa: N801  (reads as a statement)
         self.path = Path(path)
 
     def __enter__(self) -> str:
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):  # a device would be gone for everybody
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path))
         folder = self.path.parent
         mkdir_if_missing(str(folder))
         handle, self.temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
