@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# protocol -> split -> its folder below that of all runs
 TARGET = "target"  # the split of a test on another dataset than the one that was trained on: never one of its own
 CROSS = "cross_dataset"
+# protocol -> split -> its folder below that of all runs
 TASK_FOLDERS = {
     "few_shot": {"all": "few_shot"},
     "base2new": {"base": "base2new/train_base", "new": "base2new/test_new"},

@@ -196,11 +196,11 @@ def work_off(
     args: argparse.Namespace, ready: Sequence[Job], before: int, place: Place, journal: Journal, grid: str
 ) -> list[Failure]:
     """Have the engine of the arguments do these jobs; what was given up."""
+    from runs.protocols import fitting_methods
     from sweep.desk import Desk
     from sweep.screen import LiveScreen
-    from sweep.work import together_methods
 
-    units = units_of(ready, together_methods() if args.seeds_together else ())
+    units = units_of(ready, fitting_methods("seeds-together") if args.seeds_together else ())
     losses = {} if args.again else journal.losses()
     with LiveScreen(ready, before, Rates(journal.seconds())) as screen:
         desk = Desk(units, journal, screen, grid, losses)

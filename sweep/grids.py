@@ -24,7 +24,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,8 @@ def _included(entry: Any, path: Path, depth: int) -> Grid:
     changes = {key: value for key, value in entry.items() if key != "grid"}
     _known_keys(changes, REPLACED, where)
     grid = _read(_path(entry["grid"], path.parent), depth + 1)
+    if not isinstance(changes.get("backbone", ""), str):
+        raise GridError(f"{where}: backbone must be a name, got {changes['backbone']!r}")
     overrides = _overrides(changes.get("overrides", {}), where)
     chosen = {key: _values(changes[key], key, where) for key in LISTS if key in changes}
     jobs: dict[str, Job] = {}
@@ -167,8 +169,8 @@ def _included(entry: Any, path: Path, depth: int) -> Grid:
             continue
         for shots, seed in product(chosen.get("shots", [job.shots]), chosen.get("seeds", [job.seed])):
             merged = tuple({**dict(job.overrides), **dict(overrides)}.items())
-            facts = {"shots": shots, "seed": seed, "overrides": merged, "backbone": changes.get("backbone", job.backbone)}
-            one = Job(**{**job.as_data(), "targets": job.targets, **facts})
+            backbone = changes.get("backbone", job.backbone)
+            one = replace(job, shots=shots, seed=seed, overrides=merged, backbone=backbone)
             jobs[one.id] = one
     return Grid(grid.names, tuple(jobs.values()), grid.about, grid.phantom)
 

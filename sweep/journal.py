@@ -12,7 +12,6 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,13 +184,13 @@ def read_only(output: str | Path) -> Journal | None:
     path = Path(output) / NAME
     if not path.is_file():
         return None
+    base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as base:
-            base.execute(f"SELECT {', '.join(COLUMNS)} FROM events LIMIT 1").fetchone()
-            base.execute("SELECT hash FROM grids LIMIT 1").fetchone()
+        base.execute(f"SELECT {', '.join(COLUMNS)} FROM events LIMIT 1").fetchone()
+        base.execute("SELECT hash FROM grids LIMIT 1").fetchone()
     except sqlite3.DatabaseError:
+        base.close()
         return None
-    journal = Journal.__new__(Journal)
-    journal.path, journal.put_aside = path, None
-    journal._base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+    journal = Journal.__new__(Journal)  # without what opening it for writing does
+    journal.path, journal.put_aside, journal._base = path, None, base
     return journal

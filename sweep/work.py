@@ -27,7 +27,6 @@ from runs.settings import CONFIGS, config_file
 from runs.tasks import TASKS
 from sweep.jobs import Job, Unit
 from sweep.outcome import Outcome, Place
-from trainers import methods
 
 TAIL = 12  # lines of a failed run's output that are shown
 
@@ -147,10 +146,3 @@ def _release() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def together_methods() -> list[str]:
-    """The methods whose seeds can share a batch."""
-    from runs.seed_batch import stackable_methods
-
-    return [name for name in stackable_methods() if name in methods()]

@@ -82,6 +82,7 @@ WRONG = [
     ({"blocks": ["few_shot"]}, "must hold keys such as task"),
     ({"phantom": {"per_class": 0}, "include": ["smoke"]}, "phantom must be like"),
     ({"include": ["grid.yaml"]}, "include each other"),
+    ({"include": [{"grid": "smoke", "backbone": 3}]}, "backbone must be a name, got 3"),
 ]
 
 
