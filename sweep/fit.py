@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
 from runs.fitting import missing_prompts
-from runs.progress import is_complete
+from sweep.done import is_done
 from sweep.jobs import Job
 from sweep.outcome import Place
 from sweep.work import config_of, exact_folders
@@ -57,7 +57,7 @@ def fit(jobs: Sequence[Job], place: Place, drawn_later: bool = False) -> Fit:
         found.unread |= dict.fromkeys((job.method, name) for name in without)
         try:
             folders = exact_folders(job, place)
-            if all(is_complete(folder) for folder in folders):
+            if all(is_done(folder) for folder in folders):
                 found.done[job.id] = tuple(str(folder.relative_to(place.output)) for folder in folders)
                 continue
             if job.setting not in reasons:
