@@ -84,7 +84,7 @@ ASKED = "from backbones import build_backbone; build_backbone('PhantomCLIP'); im
 
 
 @pytest.mark.parametrize(
-    "before, given, count", [("", "", 1), ("", "3", 3), ("import torch; torch.set_num_threads(5); ", "", 5)]
+    "before, given, count", [("", "", 1), ("", "2", 2), ("import torch; torch.set_num_threads(5); ", "", 5)]
 )
 def test_in_a_process_of_its_own(before: str, given: str, count: int) -> None:
     env = {name: value for name, value in os.environ.items() if name not in threads.VARIABLES}
