@@ -7,7 +7,7 @@ methods="ZeroshotCLIP CoOp BiomedDPT"
 echo "Three methods (${methods// /, }) tell generated brain MRI apart, on $BACKBONE: few-shot on all four classes, then"
 echo "base-to-new, which learns from two of them and is tested on the other two as well. The log.txt of each run has the details."
 [ -d "$DATA/BTMRI" ] || "$PYTHON" -m datasets.phantom --root "$DATA" --datasets btmri
-METHODS="$methods" TASKS="few_shot base2new" SHOTS=16 bash scripts/compare.sh btmri 1
+METHODS="$methods" TASKS="few_shot base2new" SHOTS=16 bash scripts/compare.sh btmri 1 -- FEATURES.VIEWS 8
 "$PYTHON" -m analysis.report "$OUTPUT" -o "$OUTPUT/report.html" > /dev/null
 cat <<TEXT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 
 from yacs.config import CfgNode
@@ -81,7 +81,7 @@ def fit(jobs: Sequence[Job], place: Place, drawn_later: bool = False) -> Fit:
 def _dataset(cfg: CfgNode) -> object:
     """The dataset, or why there is none."""
     try:
-        with redirect_stdout(io.StringIO()):  # what it says of itself belongs into a run's log
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # what it says of itself belongs into a run's log
             return build_dataset(cfg)
     except UserError as error:
         return error
