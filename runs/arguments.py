@@ -53,6 +53,9 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
     parser.add_argument("--restart", action="store_true", help="an unfinished run begins anew, not from its last checkpoint")
+    parser.add_argument(
+        "--verbose", action="store_true", help="the whole log, not a line per epoch; log.txt has it all the same"
+    )
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     parser.add_argument("--from-results", default="", metavar="FILE", help="make the run of a results.json again, compare")
     parser.add_argument("--despite-differences", action="store_true", help="with --from-results: on other data or weights, too")
