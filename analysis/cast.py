@@ -80,7 +80,8 @@ def with_average(scope: Scope, runs: Sequence[Run]) -> dict[str, Scope]:
 
 def keys_of(cast: Cast, drawn: Sequence[Series]) -> tuple[list[Line2D], list[str]]:
     """Legend entries."""
-    handles = [Line2D([], [], color=k.color, marker=k.marker, ls=k.line, lw=k.width) for k in map(cast.looks.get, drawn) if k]
+    looks_ = [cast.looks[series] for series in drawn]
+    handles = [Line2D([], [], color=k.color, marker=k.marker, ls=k.line, lw=k.width, ms=k.size(3.6)) for k in looks_]
     return handles, [cast.labels[series] for series in drawn]
 
 

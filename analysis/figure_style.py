@@ -78,6 +78,11 @@ class Plot:
     rows: tuple[tuple[Any, ...], ...]
     dataset: str = ""
 
+    @property
+    def caption(self) -> str:
+        """The title's first part: what is shown, without how."""
+        return self.title.split(";")[0].replace("rehearsal (synthetic), ", "")
+
 
 def styled(function: Function) -> Function:
     """Run a drawing function under :data:`RC`, and leave matplotlib's global settings as they were."""

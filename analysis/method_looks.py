@@ -13,6 +13,7 @@ INK = "#1b1f24"  # of texts and axes too: on a dark page it turns light
 BLUE, RED, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY, INK)  # Okabe and Ito's without yellow, which is lost on white paper
 MARKERS = "osD^vPX*<>hp"
+LARGER = {"*": 1.6, "X": 1.2, "P": 1.2, "^": 1.15, "v": 1.15, "<": 1.15, ">": 1.15, "p": 1.15, "h": 1.1}
 LINES = ("-", "--", "-.", ":")
 THIN, THICK = 1.1, 2.0
 Series = tuple[str, str, str]  # method, backbone, setting
@@ -26,6 +27,10 @@ class Look:
     marker: str
     line: str = "-"
     width: float = THIN
+
+    def size(self, points: float) -> float:
+        """A marker's size in points, so that all look alike large: some fill less of their square."""
+        return points * LARGER.get(self.marker, 1.0)
 
 
 # methods of one kind share a colour: two biomedical ones, prompts in words, prompts in both towers, adapters, linear, zero-shot

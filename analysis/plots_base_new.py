@@ -60,7 +60,7 @@ def base_new_plot(runs: Sequence[Run], scope: Scope, cast: Cast, shots: int) -> 
         pairs = found[what]
         chances = [chance_of(split_of(runs, split), part) for split in ("base", "new")]
         _panel(axis, pairs, cast, unit_of(scope), chances, 4.0)
-        axis.set_title(what if len(what) <= 26 else f"{what[:25]}…")
+        axis.set_title(what if len(what) <= 26 else f"{what[:25]}…", pad=11)  # above the lines' numbers
         rows += _rows(what, pairs, cast)
     outer_labels(axes, x_ticks=False, y_ticks=False)
     handles, labels = keys_of(cast, series)
@@ -100,8 +100,8 @@ def _panel(axis: Axes, pairs: Pairs, cast: Cast, unit: str, chances: Sequence[fl
         look = cast.looks[series]
         fill = PAPER if base.note or new.note else look.color
         larger = 1.5 if series[0] == cast.highlight else 1.0
-        axis.plot(base.value, new.value, look.marker, color=look.color, markerfacecolor=fill, ms=size * larger, zorder=3,
-                  clip_on=False)  # fmt: skip
+        axis.plot(base.value, new.value, look.marker, color=look.color, markerfacecolor=fill, zorder=3, clip_on=False,
+                  ms=look.size(size * larger))  # fmt: skip
     axis.set_xlabel(f"base: {unit}")
     axis.set_ylabel(f"new: {unit}")
     axis.grid(visible=False)
@@ -149,10 +149,10 @@ def _ranking(axis: Axes, pairs: Pairs, cast: Cast) -> None:
     axis.text(1.13, 1.0, "HM", transform=axis.transAxes, fontsize=7, color=SOFT, va="bottom")
     for place, (hm, series) in enumerate(ranked):
         y, look = 1.0 - (place + 0.7) * height, cast.looks[series]
-        hollow = pairs[series][0].note or pairs[series][1].note
-        axis.plot(1.09, y, look.marker, color=look.color, markerfacecolor=PAPER if hollow else look.color, clip_on=False,
-                  transform=axis.transAxes)  # fmt: skip
+        lacking = pairs[series][0].note or pairs[series][1].note
+        axis.plot(1.09, y, look.marker, color=look.color, markerfacecolor=PAPER if lacking else look.color, clip_on=False,
+                  ms=look.size(3.6), transform=axis.transAxes)  # fmt: skip
         weight = "bold" if series[0] == cast.highlight else "normal"
         axis.text(1.13, y, f"{hm:.2f}", transform=axis.transAxes, fontsize=7, va="center", color=INK)
         axis.annotate(cast.labels[series], (1.13, y), (26, 0), xycoords=axis.transAxes, textcoords="offset points", fontsize=7,
-                      va="center", color=INK, fontweight=weight)  # fmt: skip
+                      va="center", color=INK, fontweight=weight, annotation_clip=False)  # fmt: skip

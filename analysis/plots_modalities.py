@@ -64,7 +64,8 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
             if cell.value is not None:
                 fill = PAPER if cell.note else look.color
                 axis.errorbar(cell.value, y, xerr=cell.half, color=look.color, lw=1, capsize=1.5)
-                axis.plot(cell.value, y, look.marker, color=look.color, markerfacecolor=fill, clip_on=False, zorder=3)
+                axis.plot(cell.value, y, look.marker, color=look.color, markerfacecolor=fill, clip_on=False, zorder=3,
+                          ms=look.size(3.6))  # fmt: skip
         axis.set_title(f"{modality} ({', '.join(part.datasets)})" if len(", ".join(part.datasets)) < 18 else modality[:28])
         axis.set_yticks(range(len(order)), [cast.labels[s] for s in order])
         axis.grid(axis="x", visible=False)

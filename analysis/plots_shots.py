@@ -71,7 +71,7 @@ def shots_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
     told = "95 % t-interval over seeds; " if bars else ""
     every = [c for cells in found.values() for own in cells.values() for c in own]
     title = f"Few-shot {unit_of(scope)}, {synthetic(runs)}{told}dashed: chance{hollow(every)}"
-    figure, axes = panels(len(parts), title, 1.55 if len(parts) > 3 else 2.2, min(4, max(2, len(parts))), lines)
+    figure, axes = panels(len(parts), title, 1.7 if len(parts) > 3 else 2.2, min(4, max(2, len(parts))), lines)
     chances = {what: chance_of(runs, part) for what, part in parts.items()}
     numbers = [c.value for c in every if c.value is not None]
     span = limits(scope, [*numbers, *(c for c in chances.values() if c is not None)])
@@ -124,7 +124,8 @@ def _line(axis: Axes, cells: Sequence[Cell], look: Look, shift: float, bars: boo
         if cell.value is None:
             continue
         fill = PAPER if cell.note else look.color
-        axis.plot(place, cell.value, look.marker, color=look.color, markerfacecolor=fill, zorder=3, clip_on=False)
+        axis.plot(place, cell.value, look.marker, color=look.color, markerfacecolor=fill, zorder=3, clip_on=False,
+                  ms=look.size(3.6))  # fmt: skip
         if bars and cell.half is not None:
             axis.errorbar(place, cell.value, cell.half, color=look.color, lw=0.8, capsize=2, zorder=1)
 
@@ -157,11 +158,12 @@ def _names(axis: Axes, cells: Cells, cast: Cast, columns: int) -> None:
         look, cell = cast.looks[series], cells[series][last[series]]
         at = edge + step
         axis.plot([last[series], edge, at], [height, place, place], "-", color=GRID, lw=0.7, clip_on=False, zorder=0.4)
-        axis.plot(at, place, look.marker, color=look.color, markerfacecolor=PAPER if cell.note else look.color, clip_on=False)
+        axis.plot(at, place, look.marker, color=look.color, markerfacecolor=PAPER if cell.note else look.color, clip_on=False,
+                  ms=look.size(3.6))  # fmt: skip
         weight = "bold" if series[0] == cast.highlight else "normal"
         axis.text(at + 0.7 * step, place, cell.number, fontsize=7, va="center", color=INK)
         axis.annotate(cast.labels[series], (at + 0.7 * step, place), (26, 0), textcoords="offset points", fontsize=7,
-                      va="center", color=INK, fontweight=weight)  # fmt: skip
+                      va="center", color=INK, fontweight=weight, annotation_clip=False)  # fmt: skip
 
 
 def spread(heights: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:

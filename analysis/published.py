@@ -10,7 +10,7 @@ from analysis.render import KEYS, Cell, Table
 from analysis.results import OWN_SPLIT, Run
 from analysis.stats import harmonic
 from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
-from analysis.words import shots_of
+from analysis.words import count_of, shots_of
 
 SEEDS, BACKBONE = 3, "BiomedCLIP"
 BASE2NEW_SHOTS = 16
@@ -43,7 +43,7 @@ def caveats(runs: Sequence[Run]) -> str:
     if other:
         said.append(f"another split than the published one: {', '.join(other)}")
     if len({run.seed for run in runs}) != SEEDS:
-        said.append(f"{len({run.seed for run in runs})} seeds instead of {SEEDS}")
+        said.append(f"{count_of(len({run.seed for run in runs}), 'seed')} instead of {SEEDS}")
     return "; ".join(said)
 
 
@@ -93,10 +93,10 @@ def comparisons(runs: Sequence[Run], metric: str) -> list[Table]:
 
 def why_none(runs: Sequence[Run], metric: str) -> str:
     """Why runs that papers have numbers for have none beside them, nor the paper's own; "" where that is not so."""
-    generated = [run for task in TASKS for own, _ in _with_published(runs, task) for run in own if run.rehearsal]
-    if metric != "accuracy" or not generated:
+    rows = [own for task in TASKS for own, _ in _with_published(runs, task) if any(run.rehearsal for run in own)]
+    if metric != "accuracy" or not rows:
         return ""
-    return f"Published averages are not printed: ours are no such numbers ({caveats(generated)})."
+    return f"Published averages are not printed: ours are no such numbers ({caveats([run for own in rows for run in own])})."
 
 
 def _with_published(runs: Sequence[Run], task: str) -> list[tuple[list[Run], str]]:

@@ -82,7 +82,7 @@ def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argpa
         banner=banner(ordered),
         summary=summary_html(ordered, grid, cast),
         metrics="".join(f'<option value="{m}">{escape(METRICS[m].title)}</option>' for m in shown),
-        tables=_tables(paper, looks) or NOTHING,
+        tables=f'<div class="side">{_tables(paper, looks)}</div>' if paper else NOTHING,
         figures=f'<div class="side">{first}</div>' if first else NOTHING,
         datasets=_datasets(ordered, cast, args.metrics) or NOTHING,
         others=_tables(others, looks) + "".join(map(folded_figure_html, more_plots(ordered, cast) if ordered else ()))
@@ -112,22 +112,28 @@ def _datasets(runs: Sequence[Run], cast: Cast, metrics: Sequence[str]) -> str:
         of = count_of(sum(run.dataset == name for run in own), "run")
         parts.append(
             f'<details class="dataset"><summary><b>{escape(name)}</b> <span class="note">{escape(told)}, {of}</span></summary>'
-            f"{tables}{figures}</details>"
+            f'<div class="side">{tables}</div>{figures}</details>'
         )
     return "".join(parts)
 
 
 def rows_of(runs: Sequence[Run], cast: Cast) -> dict[str, Any]:
-    """The list of runs: columns, and per run its words, shots, seed and metrics."""
+    """The list of runs: columns (name, and digits of a metric, ``None`` for a word), and per run a value for each."""
     names = [name for name in SHOWN_METRICS if any(name in run.metrics for run in runs)]
     titles = [METRICS[name].title + (f" ({METRICS[name].unit})" if METRICS[name].unit else "") for name in names]
+    columns = [
+        *((word, None) for word in SELECTS),
+        *((title, METRICS[name].digits) for title, name in zip(titles, names, strict=True)),
+        ("backbone", None),
+        ("setting", None),
+    ]
     rows = [
-        [run.method, run.backbone, cast.settings[run.series] or "as configured", run.dataset, run.split, run.shots, run.seed,
-         *(None if (v := run.metrics.get(name)) is None else round(v, METRICS[name].digits) for name in names)]
+        [run.method, run.dataset, run.split, run.shots, run.seed,
+         *(None if (v := run.metrics.get(name)) is None else round(v, METRICS[name].digits) for name in names),
+         run.backbone, cast.settings[run.series] or "as configured"]
         for run in runs
     ]  # fmt: skip
-    words = ("method", "backbone", "setting", "dataset", "split", "shots", "seed")
-    return {"words": words, "metrics": titles, "digits": [METRICS[name].digits for name in names], "rows": rows}
+    return {"columns": columns, "rows": rows}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -19,13 +19,13 @@ KINDS = {"leak": "Leak or other data", "warning": "Warning", "departure": "Depar
 
 def subtitle(runs: Sequence[Run]) -> str:
     """What was run, on what, in a line of text."""
-    datasets = sorted({run.target or run.dataset for run in runs})
+    datasets, seeds = sorted({run.target or run.dataset for run in runs}), sorted({run.seed for run in runs})
     parts = [
         count_of(len(runs), "finished run"),
         count_of(len({run.method for run in runs}), "method"),
         datasets[0] if len(datasets) == 1 else f"{len(datasets)} datasets ({listed(datasets, 11)})",
         listed(sorted({run.backbone for run in runs})),
-        f"seeds {listed(map(str, sorted({run.seed for run in runs})), 8)}",
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed(map(str, seeds), 8)}",
     ]
     return " · ".join(parts) if runs else "no finished run"
 
@@ -62,7 +62,7 @@ def _standing(standing: Standing, cast: Cast) -> str:
     if len(standing.ranked) > 1:
         next_series, next_cell = standing.ranked[1]
         lines.append(f"next: {method_html(next_series, cast)} {_number(next_cell)}")
-        lines.append(escape(standing.test))
+        lines.append(f"difference: {escape(standing.test)}")
     place = standing.place(cast.highlight)
     if place and place[0] > 2:
         lines.append(f"{escape(cast.highlight)}: {_number(place[1])}, place {place[0]} of {len(standing.ranked)}")
@@ -93,7 +93,8 @@ def _warnings(runs: Sequence[Run]) -> str:
     if not found:
         return '<article class="card"><h3>Warnings</h3><p>none</p></article>'
     lines = [f'<span class="kind {kind}">{KINDS[kind]}</span> {escape(text)}' for kind, text in found]
-    return f'<article class="card wider"><h3>{count_of(len(found), "warning")}</h3>{_folded(lines, WARNINGS)}</article>'
+    head = count_of(len(found), "warning or departure", "warnings and departures")
+    return f'<article class="card"><h3>{head}</h3>{_folded(lines, WARNINGS)}</article>'
 
 
 def _folded(lines: Sequence[str], most: int) -> str:

@@ -16,7 +16,7 @@ from analysis.report_pack import packed
 from analysis.results import Defect
 from analysis.summaries import Series
 
-SHOWN = 1.3  # figures are this much larger on the page than in print
+SHOWN = 1.6  # figures are this much larger on the page than in print
 Numbers = Mapping[Path, int]  # a run's folder -> its number in the drill-down data
 
 
@@ -107,9 +107,9 @@ def open_figure_html(plot: Plot) -> str:
 
 def folded_figure_html(plot: Plot) -> str:
     """A figure that is unpacked when it is opened."""
-    title, width = escape(plot.title), round(plot.figure.get_figwidth() * 72 * SHOWN)
+    width = round(plot.figure.get_figwidth() * 72 * SHOWN)
     return (
-        f'<details class="figure" data-width="{width}"><summary>{title}</summary><div class="wide">'
+        f'<details class="figure" data-width="{width}"><summary>{escape(plot.caption)}</summary><div class="wide">'
         f'<script type="text/plain" data-packed="gzip">{packed(svg(plot))}</script></div></details>'
     )
 

@@ -96,7 +96,7 @@ def _against_next(standing: Standing, runs: Sequence[Run], scope: Scope) -> str:
     sides = [[run for run in runs if run.series == series] for series, _ in standing.ranked[:2]]
     several = len(scope.datasets) > 1
     said = _by_datasets(sides, runs, scope) if several else _by_images(sides, scope.datasets[0])
-    return f"{said}; the best two of {len(standing.ranked)} were picked by these numbers, and p does not know that"
+    return f"{said}; picked as the best two of {len(standing.ranked)}, so p is too small"
 
 
 def _by_datasets(sides: Sequence[Sequence[Run]], runs: Sequence[Run], scope: Scope) -> str:

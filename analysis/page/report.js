@@ -120,7 +120,7 @@ document.addEventListener("toggle", (event) => {
 const STEP = 100;
 const runFilter = document.getElementById("run-filter");
 const selects = [...document.querySelectorAll("#run-filters select")];
-const list = { words: [], metrics: [], rows: [], order: [], shown: STEP, sorted: -1, sign: 1 };
+const list = { columns: [], rows: [], order: [], shown: STEP, sorted: -1, sign: 1 };
 const ticked = new Set();
 
 function chosenRows() {
@@ -128,21 +128,23 @@ function chosenRows() {
   return list.order.filter((number) => {
     const row = list.rows[number];
     return selects.every((s) => !s.value || String(row[Number(s.dataset.column)]) === s.value)
-      && has(row.slice(0, list.words.length).join(" "), wanted);
+      && has(row.filter((_, column) => list.columns[column][1] === null).join(" "), wanted);
   });
 }
 
+// on a phone the words of a run stand below its method, so that its numbers come first
 function listRow(number) {
   const row = list.rows[number];
   const box = make("input", { type: "checkbox", "aria-label": `compare run ${number}` });
   box.checked = ticked.has(number);
   box.addEventListener("change", () => tick(number, box.checked));
+  const place = row[2] === "all" ? row[1] : `${row[1]} ${row[2]}`;
+  const words = make("small", { class: "narrow" }, `${place}, ${row[3]} ${row[3] === 1 ? "shot" : "shots"}, seed ${row[4]}`);
   const cells = row.map((value, column) => {
-    if (column === 0) return make("th", { scope: "row" }, box, " ", make("a", { href: `#run-${number}` }, value));
-    const count = column - list.words.length;
-    const text = count < 0 ? value : value === null ? "–" : value.toFixed(list.digits[count]);
-    const kind = list.words[column] === "setting" ? "setting" : typeof value === "string" ? "" : "n";
-    return make("td", { class: kind }, text);
+    if (column === 0) return make("th", { scope: "row" }, box, " ", make("a", { href: `#run-${number}` }, value), words);
+    const [name, digits] = list.columns[column];
+    if (digits !== null) return make("td", { class: "n" }, value === null ? "–" : value.toFixed(digits));
+    return make("td", { class: name === "setting" ? "setting" : typeof value === "number" ? "word n" : "word" }, value);
   });
   return make("tr", { "data-n": number }, ...cells);
 }
@@ -181,10 +183,11 @@ function refilter() {
 async function startList() {
   Object.assign(list, JSON.parse(await unpacked(document.getElementById("rows"))));
   list.order = list.rows.map((_, number) => number);
-  const headings = [...list.words, ...list.metrics].map((name, column) => {
+  const headings = list.columns.map(([name, digits], column) => {
     const button = make("button", { type: "button" }, name);
     button.addEventListener("click", () => sortRuns(column));
-    return make("th", { scope: "col", "aria-sort": "none", class: column >= list.words.length ? "n" : "" }, button);
+    const kind = digits !== null ? "n" : column && name !== "setting" ? "word" : "";
+    return make("th", { scope: "col", "aria-sort": "none", class: kind }, button);
   });
   document.querySelector("#runs-table thead").replaceChildren(make("tr", {}, ...headings));
   showRuns();
@@ -211,7 +214,7 @@ function tick(number, on) {
   else ticked.delete(number);
   if (ticked.size > 2) ticked.delete([...ticked][0]);
   for (const row of document.querySelectorAll("#runs-table tbody tr")) row.querySelector("input").checked = ticked.has(Number(row.dataset.n));
-  const names = [...ticked].map((n) => `${list.rows[n][0]} ${list.rows[n][3]} ${list.rows[n][4]} ${list.rows[n][5]}, seed ${list.rows[n][6]}`);
+  const names = [...ticked].map((n) => `${list.rows[n][0]} ${list.rows[n][1]} ${list.rows[n][2]} ${list.rows[n][3]}, seed ${list.rows[n][4]}`);
   document.getElementById("chosen").hidden = !ticked.size;
   document.getElementById("chosen-text").textContent = names.join("  against  ") + (ticked.size === 1 ? ": tick another run" : "");
   document.getElementById("compare").hidden = ticked.size < 2;
@@ -244,7 +247,7 @@ function settings(run) {
 
 function differing(a, b) {
   const [one, two] = [settings(a), settings(b)];
-  const keys = [...new Set([...Object.keys(one), ...Object.keys(two)])].filter((key) => one[key] !== two[key]).sort();
+  const keys = [...new Set([...Object.keys(one), ...Object.keys(two)])].filter((key) => one[key] !== two[key] && key !== "OUTPUT_DIR").sort();
   const facts = [Object.fromEntries(a.facts), Object.fromEntries(b.facts)];
   const own = ["method", "backbone", "dataset", "split", "num_shots", "seed", "variant", "device", "git"];
   const rows = [...own.filter((key) => facts[0][key] !== facts[1][key]).map((key) => [key, facts[0][key], facts[1][key]]),
