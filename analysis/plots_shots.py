@@ -169,6 +169,7 @@ def _names(axis: Axes, cells: Cells, cast: Cast, columns: int) -> None:
 def spread(heights: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     """Places next to the ascending ``heights`` (least squares), ``gap`` or more apart, in low … high where they fit."""
     steps = gap * np.arange(len(heights))
-    places = IsotonicRegression().fit_transform(steps, heights - steps) + steps if len(heights) > 1 else np.array(heights)
-    places = places - max(0.0, places[-1] - high)
-    return places + max(0.0, low - places[0])
+    fitted = IsotonicRegression(y_min=low, y_max=max(low, high - steps[-1])).fit_transform(
+        np.arange(len(heights)), heights - steps
+    )
+    return fitted + steps
