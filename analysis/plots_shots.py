@@ -137,8 +137,8 @@ def _bound(axis: Axes, span: tuple[float, float] | None, chance: float | None, w
     if chance is not None:
         axis.axhline(chance, ls=(0, (4, 3)), color=SOFT, lw=0.9, zorder=0.5)
         if written:
-            above = chance + 0.012 * (axis.get_ylim()[1] - axis.get_ylim()[0])
-            axis.text(axis.get_xlim()[0], above, f" chance {chance:.1f}", fontsize=6.5, color=SOFT, va="bottom")
+            axis.annotate(f"chance {chance:.1f}", (axis.get_xlim()[0], chance), (4, 2), textcoords="offset points", fontsize=6.5,
+                          color=SOFT, va="bottom")  # fmt: skip
 
 
 def _names(axis: Axes, cells: Cells, cast: Cast, columns: int) -> None:

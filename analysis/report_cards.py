@@ -83,7 +83,7 @@ def _coverage(grid: Coverage) -> str:
         f'<article class="card"><h3>Runs</h3><p class="big"><b>{counts[DONE]}</b> <span class="ci">of {whole} done</span></p>'
         f'<p class="share" aria-hidden="true">{share}</p>'
     )
-    told = [f"{counts[MISSING]} missing, {counts[BROKEN]} unfinished or damaged"] if counts[DONE] < whole else []
+    told = [f"{counts[MISSING]} missing, {counts[BROKEN]} unfinished or damaged"] if counts[DONE] < whole else ["none missing"]
     lines = [escape(line) for line in gaps(grid)]
     return head + "".join(f"<p>{line}</p>" for line in told) + _folded(lines, GAPS) + "</article>"
 

@@ -39,7 +39,8 @@ def glyph(look: Look | None) -> str:
     if look is None:
         return ""
     color = "currentColor" if look.color == INK else look.color
-    return f'<svg class="glyph" fill="{color}" aria-hidden="true"><use href="#{_shape(look.marker)}"/></svg>'
+    size = f' style="transform:scale({look.size(1):g})"' if look.size(1) > 1 else ""
+    return f'<svg class="glyph" fill="{color}"{size} aria-hidden="true"><use href="#{_shape(look.marker)}"/></svg>'
 
 
 def glyphs_of(cast: Cast) -> dict[tuple[str, str, str], Look]:
