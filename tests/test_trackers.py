@@ -50,10 +50,14 @@ class Fake(ModuleType):
         self.error = error
         self.__spec__ = sys.__spec__  # which find_spec asks for
 
-    def init(self, *, project: str, name: str, config: dict[str, Any], dir: str = "", reinit: str = "") -> FakeRun:
+    def init(
+        self, *, project: str, name: str, config: dict[str, Any], dir: str = "", reinit: str = "", settings: Any = None
+    ) -> FakeRun:
         if self.error:
             raise self.error
-        assert (self.__name__ == "wandb") == bool(dir) == (reinit == "create_new")
+        assert (self.__name__ == "wandb") == bool(dir) == (reinit == "create_new") == bool(settings)
+        if settings:  # neither the log nor the command line, where paths are
+            assert settings["console"] == "off" and settings["x_disable_meta"] and settings["disable_git"]
         self.runs.append(FakeRun(project=project, name=name, config=config, dir=dir))
         return self.runs[-1]
 

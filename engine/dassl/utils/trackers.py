@@ -24,6 +24,14 @@ PARTS = ("train", "val", "test")  # what tags begin with; each counts steps (or 
 # sections and keys of a config that say how a run is done, and last words of keys that say where things lie
 SETTINGS = ("SEED", "INPUT.", "DATASET.", "MODEL.", "OPTIM.", "TRAIN.", "TRAINER.", "DATALOADER.TRAIN_X.", "FEATURES.")
 PLACES = {"ROOT", "FOLDER", "PATH", "CSV", "PROMPTS", "GROUP_BY", "INCLUDE", "EXCLUDE", "CLASS_FOLDERS", "INIT_WEIGHTS"}
+# of itself wandb sends the log, the command line with its paths, the checkout and the machine's name
+UNSEEN = {
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+}
 
 
 class Tracker(Protocol):
@@ -156,9 +164,13 @@ class _Wandb(_Rows):
 
         super().__init__()
         mkdir_if_missing(folder)
-        # seeds that are trained together have a run each, in one process
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT), name=title, dir=folder, config=about, reinit="create_new"
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=title,
+            dir=folder,
+            config=about,
+            reinit="create_new",  # seeds that are trained together have a run each, in one process
+            settings=dict(UNSEEN),
         )
         for part in PARTS:
             self._run.define_metric(f"{part}/*", step_metric=f"{part}/step")
