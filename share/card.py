@@ -26,7 +26,7 @@ LIMITS = """- **Research use only. It is not a medical device**, and nothing her
   treatment may rest on it.
 - It was learned from few images. Images of another scanner, stain, hospital or population can be classified at will,
   and with high probabilities; an image of none of its classes gets one of them all the same.
-- The probabilities are not calibrated beyond the error below (ECE).
+- The probabilities are not calibrated: the table has their expected calibration error.
 - The numbers are of one test set. If images of one patient are in training and test, they are too good."""
 
 
