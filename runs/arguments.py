@@ -5,10 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from runs.tasks import TASKS
 
 KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")  # of a config; as in datasets.config, which loads more than arguments need
+
+HUB = "hf:/"  # how the address of a run on the hub begins, also where a Path has made one slash of two
+
+
+def is_address(run: str | Path) -> bool:
+    """Whether a run is named by ``hf://ORG/NAME[@REVISION]`` and not by a folder."""
+    return str(run).startswith(HUB)
+
+
+def run_place(text: str) -> Path | str:
+    """An argument that names a run: a folder as a path, an address as it is."""
+    return text if is_address(text) else Path(text)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
