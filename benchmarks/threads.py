@@ -30,13 +30,13 @@ from dassl.utils import cores
 
 BEGIN, END = "<!-- threads: begin (python -m benchmarks.threads --out FILE writes here) -->", "<!-- threads: end -->"
 MODELS = {"PhantomCLIP": None, "half of BiomedCLIP's width": True, "BiomedCLIP's shape": False}  # name -> halved
-SECONDS = 8.0  # of each cell's two measurements, once it has warmed up
+SECONDS = 8.0  # of each cell's two measurements
 STEPS = 5  # after which the learned context is looked at, and least number of steps that are measured
 COLUMNS = ("tower", "parameters", "threads", "step, idle", "step, beside other work", "4 images, idle", "beside other work",
            "context after 5 steps")  # fmt: skip
 
 
-def cell(model: str, folder: str, root: str) -> dict[str, Any]:
+def cell(model: str, folder: str, root: str, seconds: float) -> dict[str, Any]:
     """Medians of a step and of encoding four images, in this process as it was started."""
     import torch
 
@@ -53,28 +53,28 @@ def cell(model: str, folder: str, root: str) -> dict[str, Any]:
     return {
         "parameters": sum(one.numel() for one in trainer.backbone.parameters()),
         "context": hashlib.sha256(context).hexdigest()[:8],
-        "step": for_a_while(step),
-        "encode": for_a_while(lambda: trainer.encode(images)),
+        "step": for_a_while(step, seconds),
+        "encode": for_a_while(lambda: trainer.encode(images), seconds),
     }
 
 
-def for_a_while(call: Any) -> float:
-    """Median seconds of a call, over some seconds."""
+def for_a_while(call: Any, seconds: float) -> float:
+    """Median seconds of a call, called for so long."""
     from benchmarks.units import repeated
 
     taken = repeated(call, STEPS)
-    while sum(taken) < SECONDS:
+    while sum(taken) < seconds:
         taken += repeated(call, STEPS, warm_up=0)
     return statistics.median(taken)
 
 
-def in_process(model: str, folder: str, root: str, threads: int, passive: bool) -> dict[str, Any]:
+def in_process(model: str, folder: str, root: str, seconds: float, threads: int, passive: bool) -> dict[str, Any]:
     """:func:`cell` in a process that was started with so many threads."""
     env = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     env.pop("OMP_WAIT_POLICY", None)
     if passive:
         env["OMP_WAIT_POLICY"] = "passive"
-    call = [sys.executable, "-m", "benchmarks.threads", "--cell", json.dumps([model, folder, root])]
+    call = [sys.executable, "-m", "benchmarks.threads", "--cell", json.dumps([model, folder, root, seconds])]
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(call, cwd=REPO, env=env | {"BIOMED_DPT_CACHE": cache}, capture_output=True, text=True)
     if done.returncode:
@@ -94,7 +94,7 @@ def other_work(number: int) -> Iterator[None]:
             one.wait()
 
 
-def measure(models: Sequence[str], root: Path, work: Path) -> list[dict[str, Any]]:
+def measure(models: Sequence[str], root: Path, work: Path, seconds: float) -> list[dict[str, Any]]:
     """A record of each cell."""
     from benchmarks.random_model import write_random_model
     from benchmarks.units import need_data
@@ -109,7 +109,7 @@ def measure(models: Sequence[str], root: Path, work: Path) -> list[dict[str, Any
     found = []
     for name, threads, passive, busy in tqdm(cells, desc="cells", disable=None):
         with other_work(cores() if busy else 0):
-            own = in_process(name, folders[name], str(root), threads, passive)
+            own = in_process(name, folders[name], str(root), seconds, threads, passive)
         found.append({"model": name, "threads": threads, "passive": passive, "busy": busy, **own})
     return found
 
@@ -136,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="TOWER", help="some of them")
     parser.add_argument("--root", type=Path, default=REPO / "data" / "phantom", help="rehearsal images, made where absent")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     parser.add_argument("--json", type=Path, help="file for the raw measurements")
     parser.add_argument("--out", type=Path, help="Markdown file whose table, between its two markers, is replaced")
     parser.add_argument("--cell", type=json.loads, help=argparse.SUPPRESS)
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="threads-") as work:
         machine = describe(Setting("", "", "", work, 1))
         try:
-            found = measure(args.models, args.root.resolve(), Path(work))
+            found = measure(args.models, args.root.resolve(), Path(work), args.seconds)
         except MeasurementFailed as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

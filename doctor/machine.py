@@ -113,7 +113,8 @@ def threads(_: Asked) -> Iterator[Finding]:
     if used > cores():
         yield Finding(WARN, "threads", said, f"more threads than cores slow each other down: export OMP_NUM_THREADS={cores()}")
     elif load > 1.5 * cores():
-        yield Finding(WARN, "threads", said, "other work is on this machine: small models are faster with OMP_NUM_THREADS=1")
+        mend = f"unset {given()}, or OMP_NUM_THREADS=1" if given() else "they have it; large ones wait for the other work"
+        yield Finding(WARN, "threads", said, f"other work is on this machine: small models are faster with one thread: {mend}")
     else:
         yield Finding(OK, "threads", said)
 
