@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entry import program
-from runs.arguments import add_run_arguments
+from runs.arguments import add_run_arguments, run_place
 from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
@@ -39,7 +39,7 @@ class Row:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("run", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
     parser.add_argument("images", nargs="+", help="image files, and folders of them")
     parser.add_argument("-o", "--output", type=Path, help="file to write instead of the terminal; .csv and .json tell the form")
     parser.add_argument("--format", choices=FORMATS, help="table, csv or json")

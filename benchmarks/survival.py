@@ -2,10 +2,11 @@
 
     python -m benchmarks.survival --kills 20 --full 10          # a table; exit status 1 where one differs
     python -m benchmarks.survival --methods CoOp --kills 5 --markdown
+    python -m benchmarks.survival --methods sweep --kills 10 --full 0     # a sweep of 16 runs, its tables too
 
 Each attempt has an output folder and a feature store of its own. Killed by SIGKILL at a moment drawn evenly over the time of an
 undisturbed run; full: output and store on a tmpfs of a size drawn evenly (as root; left out else), which then gets room.
-Compared are learned tensors and predictions, to the bit, and what results.json says but for times and sizes.
+Compared are learned tensors, predictions and a sweep's tables, to the bit, and what results.json says but for times and sizes.
 """
 
 from __future__ import annotations
@@ -30,10 +31,26 @@ from tqdm import tqdm
 
 from dassl.utils import load_checkpoint
 from datasets.phantom.__main__ import main as phantom
+from sweep.__main__ import main as sweep
 from train import main as train
 
 REPO = Path(__file__).parents[1]
-METHODS = {"CoOp": "base2new", "BiomedDPT": "base2new", "PromptSRC": "base2new", "TipAdapterF": "few_shot"}
+SWEEP = "sweep"  # in the place of a method
+METHODS = {"CoOp": "base2new", "BiomedDPT": "base2new", "PromptSRC": "base2new", "TipAdapterF": "few_shot", SWEEP: "both"}
+GRID = {
+    "blocks": [
+        {
+            "task": task,
+            "methods": ["ZeroshotCLIP", "CoOp", "BiomedDPT", method],
+            "datasets": ["btmri"],
+            "shots": [4],
+            "seeds": [1, 2],
+            "backbone": "PhantomCLIP",
+            "overrides": {"OPTIM.MAX_EPOCH": 3, "FEATURES.VIEWS": 1},
+        }
+        for task, method in (("few_shot", "TipAdapterF"), ("base2new", "ProGrad"))
+    ]
+}
 TIMES = ("timings", "files", "git", "train", "versions")  # of results.json
 ROOM = "200m"  # of the tmpfs once it has room
 
@@ -49,7 +66,11 @@ class Tally:
 
 
 def words(method: str, root: Path, output: Path) -> list[str]:
-    """The call of train.py: few images, few epochs, one process."""
+    """The call of train.py, or of a sweep: few images, few epochs, one process."""
+    if method == SWEEP:
+        grid = output.parent.parent / "grid.yaml"
+        grid.write_text(json.dumps(GRID))
+        return ["run", str(grid), "--root", str(root), "--output", str(output), "--no-report"]
     task = METHODS[method]
     folder = REPO / "configs" / "trainers" / method
     own = folder / ("base_to_novel" if task == "base2new" else "few_shot") / "btmri.yaml"
@@ -61,7 +82,7 @@ def words(method: str, root: Path, output: Path) -> list[str]:
 
 
 def start(call: Sequence[str], place: Path) -> int:
-    """A child that runs train.py with what this process has imported already; its process id."""
+    """A child that runs train.py or a sweep with what this process has imported already; its process id."""
     child = os.fork()
     if child:
         return child
@@ -71,7 +92,7 @@ def start(call: Sequence[str], place: Path) -> int:
     os.dup2(log, 2)
     status = 70
     try:
-        status = train(call)
+        status = sweep(call) if call[0] == "run" else train(call)
     finally:
         os._exit(status)
 
@@ -91,6 +112,8 @@ def outcome(output: Path) -> dict[str, object]:
             found[name] = {key: value for key, value in record.items() if key not in TIMES}
         elif path.name == "predictions.csv.gz":
             found[name] = gzip.decompress(path.read_bytes())
+        elif path.stem == "tables":
+            found[name] = path.read_bytes()
         elif path.name.startswith("model.pth.tar-"):
             tensors = load_checkpoint(str(path))["state_dict"]
             found[name] = {key: (tuple(value.shape), value.numpy().tobytes()) for key, value in tensors.items()}

@@ -105,10 +105,11 @@ def gpu(_: Asked) -> Iterator[Finding]:
 def threads(_: Asked) -> Iterator[Finding]:
     import torch
 
+    from backbones.threads import given
     from dassl.utils import cores
 
     used, load = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    said = f"{used} of torch on {cores()} cores, load {load:.1f}"
+    said = f"{used} of torch on {cores()} cores ({given() or '1 for small towers'}), load {load:.1f}"
     if used > cores():
         yield Finding(WARN, "threads", said, f"more threads than cores slow each other down: export OMP_NUM_THREADS={cores()}")
     elif load > 1.5 * cores():

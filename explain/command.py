@@ -34,7 +34,7 @@ from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_i
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
 from explain.saliency import MAPS
-from runs.arguments import add_run_arguments
+from runs.arguments import add_run_arguments, run_place
 from runs.config import default_config, merge_file
 from runs.inference import find_images, image_batches, load_run
 from trainers.base import VLTrainer
@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", nargs="?", type=Path, help="folder of a trained run")
+    parser.add_argument("run", nargs="?", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
     parser.add_argument("images", nargs="*", help="image files, and folders of them")
     parser.add_argument("-o", "--output", type=Path, help="folder of the pictures, or file of the figure or table")
     parser.add_argument("--map", nargs="+", default=[], metavar="KIND", help=f"kinds of maps: {', '.join(MAPS)} (all)")

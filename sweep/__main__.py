@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         add_choice(one)
         if name == "run":
             add_running(one)
+        one.add_argument("--probe", action="store_true", help="plan: where nothing has run yet, try some runs for 20 seconds")
     add_compare(commands.add_parser("compare", help="methods side by side on one dataset (scripts/compare.sh)"))
     status = commands.add_parser("status", help="how far the sweep in a folder has come")
     status.add_argument("output", type=Path)

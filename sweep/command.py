@@ -115,8 +115,23 @@ def plan(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         )
     found = fit(asked.rest, place, drawn_later=bool(asked.grid.phantom))
     print("\n".join(described(asked.jobs, asked.done | found.done, found.ready, found.cannot, found.left_out, [*found.unread])))
-    print(estimated(found.ready, rates))
+    if args.probe and found.ready and not rates.known:
+        print(_tried(found.ready, place))
+    else:
+        print(estimated(found.ready, rates))
     return 0
+
+
+def _tried(ready: Sequence[Job], place: Place) -> str:
+    """The time that is left, from some of the runs tried now."""
+    from sweep.probe import SECONDS, chosen, probed
+
+    if not Path(place.root).expanduser().is_dir():
+        return f"time: not known, {place.root} is not there to try a run on"
+    found = probed(ready, place)
+    if not found:
+        return f"time: not known, the first run, {chosen(ready)[0].title}, did not end within {SECONDS:.0f} s"
+    return estimated(ready, Rates(found), origin=f"run{'s' * (len(found) > 1)} tried now")
 
 
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ its ``changed`` settings; what cannot be told here counts as not done, and the e
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ from analysis.results import CONFIG, RESULTS, DamagedRun, folder_name, read_whol
 from sweep.jobs import Job
 
 NOWHERE = object()
+LEARNER = "prompt_learner"  # folder of a run's checkpoints
 BY_PLACE = ("few_shot", "base2new")  # protocols whose runs' places follow from a job
 
 
@@ -34,7 +36,7 @@ def done_jobs(
     found = {}
     for job in jobs:
         told = (known or {}).get(job.id, ())
-        if told and all(_whole(Path(output) / folder) for folder in told):
+        if told and all(is_done(Path(output) / folder) for folder in told):
             found[job.id] = told
             continue
         stages = () if job.targets or job.task not in BY_PLACE else TASK_FOLDERS[job.task].values()
@@ -42,6 +44,19 @@ def done_jobs(
         if own and all(own):
             found[job.id] = tuple(str(folder) for folder in own)
     return found
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run is whole, and, of a test on another dataset, whether its source still holds what was tested."""
+    record = _whole(folder)
+    if record is None:
+        return False
+    source = record.get("source")
+    if not isinstance(source, dict) or not source.get("checkpoint"):
+        return True
+    place = Path(os.path.normpath(folder / str(source.get("folder")))) / LEARNER
+    kept = sorted(place.glob("model*")) if place.is_dir() else []
+    return any(hashlib.sha256(path.read_bytes()).hexdigest() == source["checkpoint"] for path in kept)
 
 
 def _whole(folder: Path) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 
 from yacs.config import CfgNode
@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
 from runs.fitting import missing_prompts
-from runs.progress import is_complete
+from sweep.done import is_done
 from sweep.jobs import Job
 from sweep.outcome import Place
 from sweep.work import config_of, exact_folders
@@ -57,7 +57,7 @@ def fit(jobs: Sequence[Job], place: Place, drawn_later: bool = False) -> Fit:
         found.unread |= dict.fromkeys((job.method, name) for name in without)
         try:
             folders = exact_folders(job, place)
-            if all(is_complete(folder) for folder in folders):
+            if all(is_done(folder) for folder in folders):
                 found.done[job.id] = tuple(str(folder.relative_to(place.output)) for folder in folders)
                 continue
             if job.setting not in reasons:
@@ -81,7 +81,8 @@ def fit(jobs: Sequence[Job], place: Place, drawn_later: bool = False) -> Fit:
 def _dataset(cfg: CfgNode) -> object:
     """The dataset, or why there is none."""
     try:
-        with redirect_stdout(io.StringIO()):  # what it says of itself belongs into a run's log
+        aside = io.StringIO()  # what it says of itself belongs into a run's log
+        with redirect_stdout(aside), redirect_stderr(aside):
             return build_dataset(cfg)
     except UserError as error:
         return error

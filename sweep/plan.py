@@ -50,11 +50,15 @@ def _reasons(what: str, reasons: Mapping[str, Sequence[Job]]) -> list[str]:
     return lines + ([f"  {what}, {_count(dict(rest))} more runs for {len(rest)} other reasons"] if rest else [])
 
 
-def estimated(ready: Sequence[Job], rates: Rates, slots: Sequence[int] = (1, 4, 8, 64)) -> str:
-    """The wall time of what is to be done, for some numbers of slots as fast as this machine."""
+def estimated(ready: Sequence[Job], rates: Rates, slots: Sequence[int] = (1, 4, 8, 64), origin: str = "earlier runs") -> str:
+    """The wall time of what is to be done, for some numbers of slots as fast as this machine.
+
+    Args:
+        origin: of the rates.
+    """
     if not ready:
         return "nothing is left that can be done"
     if rates.total(ready) is None:
-        return "time: not known before something has run here"
+        return "time: not known before something has run here; --probe tries some of these runs for 20 seconds"
     each = [f"{clock(rates.total(ready, n) or 0)} with {n} slot{'s' * (n > 1)}" for n in slots]
-    return f"time, from {rates.known} earlier runs: {', '.join(each)}"
+    return f"time, from {rates.known} {origin}: {', '.join(each)}"

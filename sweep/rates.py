@@ -9,11 +9,12 @@ from sweep.jobs import Job
 
 
 def _kinds(title: str) -> list[str]:
-    """From the narrowest kind to all: protocol, dataset, method and shots; without shots; protocol and method; protocol."""
+    """From the narrowest kind to all: protocol, dataset, method and shots; without shots; without dataset; without both; …"""
     what = title.rsplit(", seed", 1)[0]
-    named = what.rsplit(",", 1)[0]
+    named, _, shots = what.rpartition(",")
     task, _, rest = named.partition(" ")
-    return [what, named, f"{task} {rest.partition(' ')[2]}", task, ""]
+    method = f"{task} any {rest.partition(' ')[2]}"
+    return [what, named, f"{method},{shots}", method, task, ""]
 
 
 class Rates:

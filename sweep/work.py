@@ -16,15 +16,16 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from analysis.results import read_record
 from dassl.utils import UserError
 from datasets.config import merge_pairs
 from entry import told
 from runs.config import altered, configured
 from runs.overrides import unread
-from runs.progress import is_complete
 from runs.protocols import check_fits, run_task, stage_configs
 from runs.settings import CONFIGS, config_file
 from runs.tasks import TASKS
+from sweep.done import is_done
 from sweep.jobs import Job, Unit
 from sweep.outcome import Outcome, Place
 
@@ -97,15 +98,17 @@ def perform(unit: Unit, place: Place) -> Outcome:
 
     What the runs print goes into their logs.
     """
+    _settle()
     said = io.StringIO()
     started = time.perf_counter()
     try:
         with redirect_stdout(said), redirect_stderr(said):
-            before = all(is_complete(folder) for job in unit for folder in exact_folders(job, place))
+            before = all(is_done(folder) for job in unit for folder in exact_folders(job, place))
             folders = _run(unit, place)
-        missing = [folder for own in folders.values() for folder in own if not is_complete(Path(place.output) / folder)]
+        missing = [folder for own in folders.values() for folder in own if not is_done(Path(place.output) / folder)]
         error = f"{missing[0]} is not whole after the run" if missing else ""
-        return Outcome(folders, error, "", time.perf_counter() - started, _peak_mb(), before)
+        reached = "" if error or before else "; ".join(_accuracy(job, folders[job.id], place) for job in unit)
+        return Outcome(folders, error, "", time.perf_counter() - started, _peak_mb(), before, reached)
     except Exception as error:
         line = told(error) or f"{type(error).__name__}: {error}"
         lines = [*said.getvalue().splitlines(), *([] if told(error) else traceback.format_exc().splitlines())]
@@ -128,16 +131,33 @@ def _run(unit: Sequence[Job], place: Place) -> dict[str, tuple[str, ...]]:
         together=len(unit) > 1,
         restart=place.restart,
         targets=job.targets,
+        verbose=True,  # what it said last is shown where it fails
     )
     each = len(paths) // len(unit)
     relative = [str(path.relative_to(place.output)) for path in paths]
     return {one.id: tuple(relative[index * each : (index + 1) * each]) for index, one in enumerate(unit)}
 
 
+def _accuracy(job: Job, folders: Sequence[str], place: Place) -> str:
+    """What a job's runs reached: ``81.67 %``, or ``base 90.00 %, new 75.00 %``."""
+    records = [read_record(Path(place.output) / folder) for folder in folders]
+    named = [f"{record['dataset'] if job.targets else record['split']} " * (len(records) > 1) for record in records]
+    return ", ".join(f"{name}{one['metrics']['accuracy']:.2f} %" for name, one in zip(named, records, strict=True))
+
+
 def _peak_mb() -> float:
     """The most memory that this process held so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+@lru_cache(maxsize=1)
+def _settle() -> None:
+    """Load what every run will need, and take it out of what the collector goes through: 0.2 s less after each run."""
+    import open_clip  # noqa: F401  (with torch and transformers half a million objects)
+
+    gc.collect()
+    gc.freeze()
 
 
 def _release() -> None:

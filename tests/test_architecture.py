@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": RUNS,
     "explain": RUNS | {"runs"},
     "sweep": RUNS | {"runs"},
+    "share": RUNS | {"runs"},
     "train": {"runs", "dassl", "entry"},
     "predict": {"runs", "explain", "dassl", "entry"},
     "export": {"runs", "trainers", "dassl", "entry"},
@@ -111,6 +112,7 @@ PLANTED = [
     ("entry.py", "from dassl.utils import UserError\n", "and may import nothing"),
     ("analysis/results.py", "import runpy\nrunpy.run_module('runs')\n", "loads modules by name"),
     ("runs/run.py", "if TYPE_CHECKING:\n    import train\n", "runs imports train"),
+    ("runs/inference.py", "from share.pack import FILES\n", "runs imports share.pack"),
     ("runs/run.py", "from importlib import import_module\n", "loads modules by name"),
     ("explain/maps.py", "import predict\n", "explain imports predict"),
     ("backbones/base.py", "import torch, datasets.splits\n", "backbones imports datasets.splits"),
@@ -163,6 +165,7 @@ def test_every_package_says_what_belongs_there() -> None:
         "explain",
         "features",
         "runs",
+        "share",
         "sweep",
         "trainers",
     } == set(packages)

@@ -244,6 +244,8 @@ def test_rates_are_of_the_nearest_kind() -> None:
     assert rates.seconds(TWO) == 10.0 and rates.seconds(replace(ONE, shots=16)) == 10.0
     assert rates.seconds(replace(ONE, dataset="retina")) == 20.0  # the method's on other datasets
     assert rates.seconds(replace(ONE, method="VPT")) == 14.0 and Rates().seconds(ONE) is None
+    rates.add(replace(ONE, dataset="busi", shots=16).title, 50.0)
+    assert rates.seconds(replace(ONE, dataset="retina", shots=16)) == 50.0  # of as many shots, before those of others
     assert rates.total([ONE, TWO], slots=4) == 5.0 and Rates().total([ONE]) is None
     assert clock(3661) == "1:01:01" and clock(90061) == "1 day 1:01:01"
 

@@ -105,6 +105,16 @@ def test_what_cannot_run_is_named_with_what_to_do(data: Path, tmp_path: Path, ca
     assert sweep(path, "--no-report", "--seeds", "1", "--tasks", "few_shot", data=data, out=tmp_path / "out") == 2
 
 
+def test_a_probe_tells_the_time_before_anything_has_run(data: Path, tmp_path: Path, capfd) -> None:
+    path, out = write(tmp_path / "g.yaml", blocks=[GRID]), tmp_path / "out"
+    words = ["plan", path, "--root", str(data), "--output", str(out)]
+    assert main(words) == 0 and "not known before something has run here; --probe" in capfd.readouterr().out
+    assert main([*words, "--probe"]) == 0
+    assert "time, from 3 runs tried now: 0:0" in capfd.readouterr().out and not out.exists()
+    assert main([*words[:3], str(tmp_path / "none"), *words[4:], "--probe"]) == 0
+    assert "tried now" not in capfd.readouterr().out
+
+
 def test_two_sweeps_in_one_folder(data: Path, tmp_path: Path, capfd) -> None:
     from sweep.command import alone_in
 
@@ -145,3 +155,25 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_undisturbed_one(data: Path, tmp_p
 
 def accuracies_so_far(out: Path) -> list[Path]:
     return list(out.rglob("results.json"))
+
+
+def test_seeds_of_a_setting_are_trained_together_where_that_is_asked_for(data: Path, tmp_path: Path, log_off_stdout) -> None:
+    path = write(tmp_path / "g.yaml", blocks=[GRID | {"datasets": ["btmri"], "methods": ["CoOp", "LinearProbe"]}])
+    for name, more in (("alone", ()), ("together", ("--seeds-together",))):
+        assert sweep(path, "--no-report", *more, data=data, out=tmp_path / name) == 0
+        assert ends(tmp_path / name) == [("done", 4)]
+    trained = [json.loads(path.read_text())["train"] for path in (tmp_path / "together").rglob("CoOp_*/**/results.json")]
+    assert [one["seeds_together"] for one in trained] == [[1, 2], [1, 2]]
+    assert (tmp_path / "together" / "tables.csv").read_bytes() == (tmp_path / "alone" / "tables.csv").read_bytes()
+
+
+def test_a_test_elsewhere_is_done_as_long_as_its_source_is_the_one_tested(data: Path, tmp_path: Path, log_off_stdout) -> None:
+    block = GRID | {"task": "cross_dataset", "datasets": ["btmri"], "targets": ["busi"], "seeds": [1], "methods": ["CoOp"]}
+    path, out = write(tmp_path / "g.yaml", blocks=[block]), tmp_path / "out"
+    for _ in range(2):
+        assert sweep(path, "--no-report", data=data, out=out) == 0 and ends(out) == [("done", 1)]
+    tested = next(out.glob("cross_dataset/**/results.json"))
+    now = json.loads(tested.read_text())["source"]["checkpoint"]
+    tested.write_text(tested.read_text().replace(now, "0" * 64))  # as if the source had been another then
+    assert sweep(path, "--no-report", data=data, out=out) == 0 and ends(out) == [("done", 2)]
+    assert json.loads(tested.read_text())["source"]["checkpoint"] == now
