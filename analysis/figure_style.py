@@ -111,7 +111,7 @@ def panels(
     width = max(min(COLUMN_WIDTH, width), width * min(columns, count) / columns)
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    words = wrapped(title, int(width * 15))
+    words = balanced(title, int(width * 13.5))
     head, foot = 0.16 + 0.16 * (words.count("\n") + 1), 0.08 + 0.15 * legend_lines
     whole = rows * height + head + foot
     figure = Figure(figsize=(width, whole), layout="constrained")
@@ -142,6 +142,13 @@ def wrapped(text: str, width: int) -> str:
         fits = len(lines[-1]) + 1 + len(word) <= width
         lines[-1:] = [f"{lines[-1]} {word}".strip()] if fits or not lines[-1] else [lines[-1], word]
     return "\n".join(lines)
+
+
+def balanced(text: str, width: int) -> str:
+    """:func:`wrapped` into as few lines, all about as long: no last line of one word."""
+    lines = wrapped(text, width).count("\n")
+    narrow = next(w for w in range(max(1, width // 2), width + 1) if w == width or wrapped(text, w).count("\n") == lines)
+    return wrapped(text, narrow) if max(map(len, text.split()), default=0) <= narrow else wrapped(text, width)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:

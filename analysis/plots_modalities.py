@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.cast import Cast, chance_of, keys_of, limits, synthetic, unit_of
+from analysis.cast import Cast, chance_of, hollow, keys_of, limits, synthetic, unit_of
 from analysis.figure_style import INK, PAPER, SOFT, Plot, legend, legend_shape, outer_labels, panels, styled
 from analysis.render import Cell
 from analysis.results import Run
@@ -45,10 +45,8 @@ def bars_plot(runs: Sequence[Run], scope: Scope, cast: Cast, what: str, name: st
     scopes, cells = modality_cells(runs, scope)
     sign = 1 if scope.scale.higher_is_better else -1
     order = sorted(cells, key=lambda s: sign * np.mean([c.value for c in cells[s] if c.value is not None] or [-sign * 1e9]))
-    title = (
-        f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; hollow: runs missing; "
-        "dashed: chance"
-    )
+    empty = hollow(cell for own in cells.values() for cell in own)
+    title = f"{unit_of(scope)} per modality, {synthetic(runs)}{what}; 95 % t-interval over seeds; dashed: chance{empty}"
     chances = {m: chance_of(runs, part) for m, part in scopes.items()}
     numbers = [c.value for own in cells.values() for c in own if c.value is not None]
     span = limits(scope, [*numbers, *(c for c in chances.values() if c is not None)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from analysis.stats import mean
 from analysis.summaries import by_series
 from analysis.words import shortened
 
+CELL = 0.19  # least inches of a cell with a number
 NUMBERED = 12  # most classes whose confusion matrix shows its numbers
 SMOOTH = 5  # epochs of the moving average
 DOT, GAP = "#0072B2", "#D55E00"  # of reliability diagrams
@@ -72,8 +74,13 @@ def confusion_plot(runs: Sequence[Run], cast: Cast, what: str, name: str) -> Plo
         return None
     title = f"Confusion in % of the true class, {synthetic(runs)}{what}, seeds together"
     classes = max(len(names) for names, _ in found.values())
-    side = min(4.6, max(1.75, (1.1 if len(found) <= 4 else 0.9) + 0.22 * classes))
-    figure, axes = panels(len(found), title, side, max(1, min(4, int(PAGE_WIDTH / side))))
+    room = PAGE_WIDTH - 1.4  # beside the class names at the left and the colour bar
+    most = max(1, min(4, len(found), int(room / (CELL * classes + 0.15))))
+    even = (number for number in (most, most - 1) if number > 1 and len(found) % number == 0)
+    columns = next(even, math.ceil(len(found) / math.ceil(len(found) / most)))  # rows of equal length, if they can be
+    side = min(room / columns, 3.6, max(1.2, 0.3 * classes))
+    below = 0.8 / math.ceil(len(found) / columns)  # the class names, shared by the rows
+    figure, axes = panels(len(found), title, 0.82 * side + 0.3 + below, columns)
     rows = []
     for axis, (series, (names, total)) in zip(axes, found.items(), strict=True):
         _matrix(axis, 100 * total / np.maximum(1, total.sum(axis=1, keepdims=True)), names)

@@ -137,8 +137,9 @@ def _bound(axis: Axes, span: tuple[float, float] | None, chance: float | None, w
     if chance is not None:
         axis.axhline(chance, ls=(0, (4, 3)), color=SOFT, lw=0.9, zorder=0.5)
         if written:
-            place, off = (axis.get_xlim()[0], chance), (4, 2)
-            axis.annotate(f"chance {chance:.1f}", place, off, textcoords="offset points", fontsize=6.5, color=SOFT, va="bottom")
+            at = (axis.get_xlim()[0], chance)
+            axis.annotate(f"chance {chance:.1f}", at, (4, 2), textcoords="offset points", fontsize=6.5, color=SOFT, va="bottom",
+                          bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}, zorder=0.6)  # fmt: skip
 
 
 def _names(axis: Axes, cells: Cells, cast: Cast, columns: int) -> None:

@@ -24,7 +24,7 @@ from analysis.predictions import Predictions, read_predictions
 from analysis.results import CONFIG, LOG, PREDICTIONS, DamagedRun, Defect, Run, read_record
 
 CHUNK = 50  # runs that are packed together
-LOG_LINES, HARDEST, CURVE_POINTS = 16, 8, 60
+LOG_LINES, HARDEST, CURVE_POINTS = 12, 8, 40
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's reads a config ten times as fast
 THUMBNAIL, QUALITY = 96, 72  # pixels of the longer side; of JPEG
 FACTS = ("method", "backbone", "dataset", "modality", "split", "num_shots", "seed", "variant", "num_test", "device")
@@ -166,7 +166,9 @@ def _printable(path: str) -> str:
 def _curve(folder: Path) -> list[list[float]]:
     """Epochs and mean losses, at most :data:`CURVE_POINTS`."""
     curves = read_curves(folder)
-    points = [[e, round(v, 4)] for e, v in zip(curves.epochs, curves.meters.get("loss", ()), strict=False) if math.isfinite(v)]
+    points = [
+        [e, float(f"{v:.3g}")] for e, v in zip(curves.epochs, curves.meters.get("loss", ()), strict=False) if math.isfinite(v)
+    ]
     return points[:: max(1, math.ceil(len(points) / CURVE_POINTS))]
 
 

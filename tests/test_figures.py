@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from analysis import figures
 from analysis.cast import cast_of, chance_of, limits
 from analysis.curves import moving_average, read_curves
-from analysis.figure_style import DARK, PAGE_WIDTH, svg, wrapped
+from analysis.figure_style import DARK, PAGE_WIDTH, balanced, svg, wrapped
 from analysis.method_looks import METHODS, PALETTE, looks, outline
 from analysis.plots_modalities import radar_plot
 from analysis.plots_runs import confusions, reliability, whole_percents
@@ -259,6 +259,11 @@ def test_long_words_are_cut() -> None:
     assert cut_inside("CoOp, hf-hub:organisation/model-one", 20) == "CoOp, hf-hub:…el-one"
     assert wrapped("few shot accuracy", 9) == "few shot\naccuracy"
     assert max(map(len, wrapped("a " * 30 + "b" * 50, 20).split("\n"))) <= 20
+    assert (
+        wrapped("one two three four", 14) == "one two three\nfour"
+        and balanced("one two three four", 14) == "one two\nthree four"
+    )
+    assert balanced("b" * 50, 20) == "b" * 19 + "…" and balanced("one", 20) == "one"
 
 
 # -- what a reader may rely on ----------------------------------------------------------------------------

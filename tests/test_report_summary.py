@@ -98,7 +98,7 @@ def test_a_text_is_packed_alike_each_time() -> None:
 
 
 def test_a_run_more_costs_little(tmp_path: Path) -> None:
-    """Below 5 MB with 3,000 runs: 1.5 kB each beside what any page has."""
+    """Below 5 MB with 3,000 runs: 1 kB each beside tables, figures and thumbnails."""
     sizes = []
     for count in (20, 120):
         root, page = tmp_path / str(count), tmp_path / f"{count}.html"
@@ -112,5 +112,5 @@ def test_a_run_more_costs_little(tmp_path: Path) -> None:
         assert report.main([str(root), "-o", str(page), "--metrics", "accuracy"]) == 0
         assert len(embedded(page)["runs"]) == len(embedded(page)["rows"]) == count
         sizes.append(page.stat().st_size)
-    assert (sizes[1] - sizes[0]) / 100 < 1500
+    assert (sizes[1] - sizes[0]) / 100 < 1000, sizes
     assert json.dumps(embedded(page)["runs"][60]["folder"]).count("seed60") == 1
