@@ -53,7 +53,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--map", default="gradcam", help="kind of map of --explain: gradcam, rollout or attention")
     add_measuring_arguments(parser)
     add_run_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # images may stand behind options, and be none
     if not (args.images or args.calibrate or args.evaluate):
         parser.error("the following arguments are required: images (or --evaluate, --calibrate)")
     return args

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from tabulate import tabulate
 from tqdm import tqdm
 
-from analysis.metrics import METRICS, Metric, metrics
+from analysis.metrics import ECE_BINS, METRICS, Metric, metrics
 
 RESAMPLES = 1000
 DEFINED = 0.9  # of the resamples must give a metric, or it has no interval
@@ -53,13 +54,12 @@ def evaluation(
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     found = metrics(y, p, classnames, ordered)
     found["metrics"]["brier"] = brier_score(y, p)
-    generator = np.random.default_rng(seed)
+    generator, redrawn = np.random.default_rng(seed), Redrawn(y, p, ordered)
     drawn: dict[str, list[float]] = {name: [] for name in found["metrics"]}
     for _ in tqdm(range(resamples), desc="bootstrap", disable=None, leave=False):
-        rows = generator.integers(len(y), size=len(y))
-        once = metrics(y[rows], p[rows], classnames, ordered)["metrics"] | {"brier": brier_score(y[rows], p[rows])}
-        for name, value in once.items():
-            if value is not None:
+        times = np.bincount(generator.integers(len(y), size=len(y)), minlength=len(y))
+        for name, value in redrawn(times).items():
+            if math.isfinite(value):
                 drawn[name].append(value)
     intervals: dict[str, list[float] | None] = {}
     for name, values in drawn.items():
@@ -70,6 +70,60 @@ def evaluation(
                 f"{name} has no interval: {resamples - len(values)} of {resamples} draws leave it undefined"
             )
     return found | {"intervals": intervals, "resamples": resamples, "seed": seed}
+
+
+class Redrawn:
+    """The metrics of images that are there several times or not at all, from sums that are made once.
+
+    What scikit-learn says of the same images one by one (the tests compare them), in a hundredth of its time: an interval needs
+    a thousand of these.
+
+    Args:
+        labels, probabilities, ordered: as :func:`evaluation` has them.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], probabilities: NDArray[np.float64], ordered: bool) -> None:
+        self.y, p = labels, probabilities
+        self.classes, predicted, confidence = p.shape[1], p.argmax(axis=1), p.max(axis=1)
+        self.cells = self.y * self.classes + predicted
+        self.bins = np.digitize(confidence, np.linspace(0, 1, ECE_BINS + 1)[1:-1], right=True)
+        self.gaps = (predicted == self.y) - confidence
+        self.brier = ((p - np.eye(self.classes)[self.y]) ** 2).sum(axis=1)
+        self.ranks = [np.unique(p[:, label], return_inverse=True)[1].ravel() for label in range(self.classes)]
+        grades = np.arange(self.classes)
+        self.weights = (grades[:, None] - grades) ** 2 if ordered else 1 - np.eye(self.classes)
+
+    def __call__(self, times: NDArray[np.int64]) -> dict[str, float]:
+        """In the units of :data:`SHOWN`, NaN where one is not defined.
+
+        Args:
+            times: (N,) how often each image is there.
+        """
+        count = times.sum()
+        confusion = np.bincount(self.cells, times, self.classes**2).reshape(self.classes, self.classes)
+        support, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
+        there = np.flatnonzero(support)
+        by_chance = np.outer(support, predicted) / count
+        accuracy = 100 * correct.sum() / count
+        with np.errstate(invalid="ignore", divide="ignore"):
+            kappa = 1 - (self.weights * confusion).sum() / (self.weights * by_chance).sum()
+        return {
+            "accuracy": accuracy,
+            "error_rate": 100 - accuracy,
+            "balanced_accuracy": 100 * (correct[there] / support[there]).mean(),
+            "macro_f1": 100 * (2 * correct[there] / (support + predicted)[there]).mean(),
+            "macro_auroc": 100 * float(np.mean([self._auroc(label, times) for label in there])),
+            "cohen_kappa": float(kappa),
+            "ece": 100 * np.abs(np.bincount(self.bins, times * self.gaps)).sum() / count,
+            "brier": times @ self.brier / count,
+        }
+
+    def _auroc(self, label: int, times: NDArray[np.int64]) -> float:
+        """How often an image of the class has a higher probability of it than one of another (half for equal ones)."""
+        own = self.y == label
+        ours, others = (np.bincount(self.ranks[label], times * part) for part in (own, ~own))
+        pairs = ours.sum() * others.sum()
+        return float(ours @ (np.cumsum(others) - others / 2) / pairs) if pairs else math.nan
 
 
 def as_text(found: Mapping[str, Any], classnames: Sequence[str]) -> str:

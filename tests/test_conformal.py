@@ -23,7 +23,7 @@ from analysis.conformal import (
     tempered,
     threshold,
 )
-from analysis.evaluation import as_text, brier_score, evaluation
+from analysis.evaluation import Redrawn, as_text, brier_score, evaluation
 from analysis.metrics import metrics
 
 NAMES = ["a", "b", "c"]
@@ -190,6 +190,28 @@ def test_intervals_are_percentiles_of_the_metrics_of_redrawn_images() -> None:
     for row, name in zip(found["confusion_matrix"], ("1 a", "2 b", "3 c"), strict=True):
         (line,) = [line for line in text.splitlines() if line.startswith(name)]
         assert [int(cell) for cell in line[3:].split()] == row
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("case", ["sharp", "ties", "a class is absent", "never predicted", "one class"])
+def test_redrawn_metrics_are_those_of_scikit_learn(case: str, ordered: bool) -> None:
+    labels, p = drawn(30, seed=4, classes=3)
+    if case == "ties":
+        p = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])[labels % 2]
+    if case == "a class is absent":
+        labels = labels % 2
+    if case == "never predicted":
+        p = p @ np.array([[1, 0, 0], [0, 1, 0], [0.98, 0, 0.02]])
+    if case == "one class":
+        labels = np.zeros_like(labels)
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        rows = rng.integers(30, size=30)
+        wanted = metrics(labels[rows], p[rows], NAMES, ordered)["metrics"] | {"brier": brier_score(labels[rows], p[rows])}
+        found = Redrawn(labels, p, ordered)(np.bincount(rows, minlength=30))
+        assert list(found) == list(wanted)
+        for name, value in wanted.items():
+            assert found[name] == pytest.approx(math.nan if value is None else value, nan_ok=True, abs=1e-9), name
 
 
 def test_what_is_not_defined_has_no_interval_and_says_so() -> None:
