@@ -17,10 +17,14 @@ CAVEAT = "Research use only: not a medical device"
 OPACITY = 0.55  # of the map, before the slider is moved
 THUMBNAIL = 112  # pixels
 STYLE = """
+#bd-caveat { position: sticky; top: 0; z-index: 40; }
+#bd-samples .grid-wrap { min-height: 0; max-height: none; overflow: visible; }
+#bd-samples .caption-label { left: 0; right: 0; bottom: 0; max-width: none; border-radius: 0; text-align: center;
+  font-size: .75rem; }
 .bd-caveat { background: #8a3b00; color: #fff; font-weight: 600; padding: .5rem .75rem; border-radius: 6px; }
 .bd h3 { margin: 0 0 .4rem; font-size: 1rem; }
 .bd p { margin: .35rem 0; }
-.bd .soft { color: var(--body-text-color-subdued); font-size: .875rem; overflow-wrap: anywhere; }
+.bd .soft, .bd.soft { opacity: .78; font-size: .875rem; overflow-wrap: anywhere; }
 .bd-bars { display: grid; grid-template-columns: minmax(6rem, auto) 1fr 4.2rem; gap: .35rem .6rem; align-items: center; }
 .bd-bars .name { overflow-wrap: anywhere; }
 .bd-bars .rail { background: var(--border-color-primary); border-radius: 4px; height: .8rem; }
@@ -88,6 +92,7 @@ def prediction_set(chosen: Sequence[str], asked: str, note: str) -> str:
 
 def map_over(picture: Image.Image, overlay: Image.Image | None, name: str, note: str, opacity: float = OPACITY) -> str:
     """The image as the model sees it, and over it the map, whose opacity the page's slider sets."""
+    note += "; yellow most, violet least" if overlay else ""
     over = f'<img class="over" style="opacity:{opacity:g}" alt="map" src="{uri(overlay)}">' if overlay else ""
     inside = f'<div class="bd-map"><img alt="{_text(name)}" src="{uri(picture)}">{over}</div>'
     return panel("Where it looks", inside, f"{name}: {note}")

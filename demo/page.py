@@ -23,12 +23,12 @@ OPACITY = "(value) => document.querySelectorAll('.bd-map .over').forEach((map) =
 
 
 def gradio() -> ModuleType:
-    """Gradio, without its reports to its makers.
+    """Gradio, without its reports to its makers and without the images and answers that it keeps in the browser.
 
     Raises:
         UserError: it is not installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
     try:
         import gradio
     except ImportError as error:
@@ -49,21 +49,22 @@ def page(reader: Reader, samples: Sequence[Sample], coverage: float) -> Any:
     choices = sorted({*COVERAGES, coverage})
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600 * HOURS)) as blocks:
         raw = gr.State(None)
-        gr.HTML(html.caveat())
+        gr.HTML(html.caveat(), elem_id="bd-caveat")
         gr.HTML(html.head(title, reader.classnames, samples))
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 dropped = gr.File(label="An image: PNG, JPEG, TIFF, DICOM, NIfTI, …", file_count="single", elem_id="bd-file")
                 gallery = _gallery(gr, reader, samples) if samples else None
-                looked = gr.HTML(html.waiting(WAITING), elem_id="bd-looked")
-                opacity = gr.Slider(0, 1, value=html.OPACITY, step=0.05, label="Opacity of the map", elem_id="bd-opacity")
             with gr.Column(scale=3, min_width=280):
                 bars = gr.HTML(html.waiting(WAITING), elem_id="bd-bars")
-                asked = gr.Radio(
-                    [(percent(one), one) for one in choices], value=coverage, label="The set shall hold the true class of",
-                    elem_id="bd-coverage",
-                )  # fmt: skip
+                steps = [(percent(one), one) for one in choices]
+                asked = gr.Radio(steps, value=coverage, label="Coverage of the prediction set", elem_id="bd-coverage")
                 chosen = gr.HTML("", elem_id="bd-set")
+        with gr.Row():  # on a phone the answer stands above the map
+            with gr.Column(scale=2, min_width=280):
+                looked = gr.HTML("", elem_id="bd-looked")
+                opacity = gr.Slider(0, 1, value=html.OPACITY, step=0.05, label="Opacity of the map", elem_id="bd-opacity")
+            with gr.Column(scale=3, min_width=280):
                 said = gr.HTML("", elem_id="bd-sentences")
                 near = gr.HTML("", elem_id="bd-images")
         answers = [raw, bars, chosen, looked, said, near]
@@ -72,9 +73,9 @@ def page(reader: Reader, samples: Sequence[Sample], coverage: float) -> Any:
             try:
                 found = reader.read(path)
             except UnreadableImage as error:
-                return [None, html.refused(f"{path.name}: {error.reason}"), "", html.waiting(WAITING), "", ""]
+                return [None, html.refused(f"{path.name}: {error.reason}"), "", "", "", ""]
             except UserError as error:
-                return [None, html.refused(str(error)), "", html.waiting(WAITING), "", ""]
+                return [None, html.refused(str(error)), "", "", "", ""]
             return [
                 found.raw,
                 html.bars(reader.probabilities(found.raw), reader.kept is not None, reader.calibration_note(), truth),
@@ -86,7 +87,7 @@ def page(reader: Reader, samples: Sequence[Sample], coverage: float) -> Any:
 
         def of_file(path: str | None, share: float, over: float) -> list[Any]:
             if path is None:
-                return [None, html.waiting(WAITING), "", html.waiting(WAITING), "", ""]
+                return [None, html.waiting(WAITING), "", "", "", ""]
             return answer(Path(path), share, over)
 
         def of_sample(event: gr.SelectData, share: float, over: float) -> list[Any]:
@@ -114,9 +115,10 @@ def _asked(reader: Reader, raw: list[float], share: float) -> tuple[Sequence[str
 
 def _gallery(gr: ModuleType, reader: Reader, samples: Sequence[Sample]) -> Any:
     pictures = [(html.thumbnail(sample.path, reader.pixels), sample.classname or sample.path.name) for sample in samples]
+    gr.HTML(html.waiting("Or choose a sample:"))
     return gr.Gallery(
-        pictures, label="or a sample", columns=4, height="auto", allow_preview=False, object_fit="cover", elem_id="bd-samples",
-        interactive=False,
+        pictures, show_label=False, columns=3, height="auto", allow_preview=False, object_fit="cover", elem_id="bd-samples",
+        interactive=False, buttons=[],
     )  # fmt: skip
 
 

@@ -138,7 +138,8 @@ class Reader:
         """Whether the probabilities are calibrated, and by what."""
         if self.kept is None:
             return "Not calibrated: the softmax of the run's own scores. They may be far too sure, or not sure enough."
-        return f"{self.kept.said(self.kept.record['held_out']['coverage_asked'])}.".capitalize()
+        said = self.kept.said(self.kept.record["held_out"]["coverage_asked"])
+        return f"{said[0].upper()}{said[1:]}."
 
 
 def _as_picture(values: np.ndarray) -> Image.Image:
