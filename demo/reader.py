@@ -108,7 +108,8 @@ class Reader:
         if not grid.any():
             return None, f"no place speaks for {self.classnames[label]}: the map is zero everywhere"
         size = images.shape[-1]
-        smooth = F.interpolate(grid[None, None] / grid.max(), size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+        smooth = F.interpolate(grid[None, None], size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+        smooth = smooth / smooth.max()
         colours = colormaps[COLOURS](smooth.numpy())
         colours[..., 3] = LEAST_OPACITY + (1 - LEAST_OPACITY) * smooth.numpy()
         return _as_picture(colours), f"what speaks for {self.classnames[label]} (Grad-CAM, last block)"
