@@ -21,7 +21,7 @@ body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--paper)
   font: 16px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.35rem; margin: 0 0 .25rem; }
 h2 { font-size: 1rem; margin: 0; overflow-wrap: anywhere; }
-p { margin: .25rem 0; color: var(--soft); }
+p { margin: .25rem 0; color: var(--soft); overflow-wrap: anywhere; }
 .caveat { border-left: 4px solid #d55e00; padding: .25rem .75rem; color: var(--ink); }
 article { border: 1px solid var(--line); border-radius: 8px; padding: .75rem; margin: 1rem 0; background: var(--card); }
 article img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; margin: .5rem 0; }
