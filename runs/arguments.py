@@ -32,6 +32,20 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classnames", nargs="+", default=(), help="other classes, for prompts that transfer")
 
 
+def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of predict.py on labelled images, and of what they leave behind."""
+    told = parser.add_argument_group("labelled images: a folder of class folders, a CSV, or a dataset's YAML file")
+    told.add_argument("--calibrate", type=Path, metavar="LABELLED", help="learn temperature and sets: RUN/calibration.json")
+    told.add_argument("--evaluate", type=Path, metavar="LABELLED", help="metrics with intervals; with -o as JSON")
+    told.add_argument("--part", default="", choices=("train", "val", "test"), help="of LABELLED, where it has such parts")
+    told.add_argument(
+        "--data", nargs="+", default=(), metavar="KEY VALUE", help="keys of DATASET that say how to read LABELLED"
+    )
+    told.add_argument("--calibrated", action="store_true", help="calibrated probabilities and prediction sets")
+    told.add_argument("--coverage", type=float, default=0.9, help="how often a set shall hold the true class (0.9)")
+    told.add_argument("--penalty", type=float, default=0.0, help="of --calibrate: RAPS's, for smaller sets; 0 is APS")
+
+
 def training_arguments(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Those of train.py, read; ``KEY VALUE`` pairs right behind --targets are no targets."""
     args = training_parser(description).parse_args(argv)

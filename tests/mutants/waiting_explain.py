@@ -1,4 +1,4 @@
-"""explain/: maps, masks, pictures, words near contexts, the effect table."""
+"""Not run yet, so not counted: named table_explain.py, they are. explain/: maps, masks, pictures, words near contexts, the effect table."""
 
 from __future__ import annotations
 
