@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweep.jobs import Job, Unit
 from sweep.outcome import Outcome, Place
 
 TOGETHER = 3  # jobs that wait for each other
+HELD = 12  # quick jobs from this number on wait while the file HOLD is there
+HOLD = "hold"
 
 
 def jobs(number: int) -> list[Job]:
@@ -22,8 +24,12 @@ def jobs(number: int) -> list[Job]:
 def with_poison(number: int) -> list[Job]:
     """Quick jobs, among them one that takes its process along, and at the end some that need as many slots at once."""
     quick = jobs(number)
-    together = [Job("few_shot", "together", f"t{index}", 1, index) for index in range(TOGETHER)]
-    return [*quick[:2], Job("few_shot", "poison", "d", 1, 0), *quick[2:], *together]
+    return [*quick[:2], Job("few_shot", "poison", "d", 1, 0), *quick[2:], *together_jobs()]
+
+
+def together_jobs() -> list[Job]:
+    """Jobs that wait until all of them have begun, each on a slot of its own."""
+    return [Job("few_shot", "together", f"t{index}", 1, index) for index in range(TOGETHER)]
 
 
 def marker(output: str | Path, job: Job) -> Path:
@@ -50,7 +56,9 @@ def quick(unit: Unit, place: Place) -> Outcome:
                 raise ValueError("not two in one line")
             time.sleep(job.shots / 1000)
             if job.method == "together":
-                wait_for_the_others(place)
+                wait_for(lambda: all(lines(place.output, other) for other in together_jobs()))
+            if job.seed >= HELD:
+                wait_for(lambda: not (Path(place.output) / HOLD).exists())
             path = marker(place.output, job)
             path.parent.mkdir(exist_ok=True)
             path.with_suffix(".part").write_text(job.title)
@@ -59,14 +67,13 @@ def quick(unit: Unit, place: Place) -> Outcome:
     return Outcome(folders={job.id: (job.dataset,) for job in unit})
 
 
-def wait_for_the_others(place: Place) -> None:
-    """Until all that wait for each other have begun, each on a slot of its own."""
-    end = time.monotonic() + 60
-    others = [Job("few_shot", "together", f"t{index}", 1, index) for index in range(TOGETHER)]
-    while not all(lines(place.output, other) for other in others):
+def wait_for(true: Callable[[], bool], seconds: float = 90) -> None:
+    """Until that is so."""
+    end = time.monotonic() + seconds
+    while not true():
         if time.monotonic() > end:
-            raise TimeoutError("the others never came")
-        time.sleep(0.05)
+            raise TimeoutError("waited in vain")
+        time.sleep(0.02)
 
 
 class Watcher:

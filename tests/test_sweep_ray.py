@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from sweep.local import run_local
 from sweep.outcome import Place
 from sweep.ray_engine import RayOptions, gpu_share, run_ray, slots_of
 from tests.conftest import BTMRI_CLASSES, REPO, THREADS, write_dataset
-from tests.sweep_fakes import Watcher, jobs, left, lines, marker, quick, with_poison
+from tests.sweep_fakes import HOLD, Watcher, jobs, left, lines, marker, quick, wait_for, with_poison
 from tests.synthetic_runs import write_run
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-dev.txt")
@@ -71,34 +71,49 @@ def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path
     gone: list[int] = []
     joined: list[Any] = []
 
+    (tmp_path / HOLD).touch()
+
     def in_the_middle() -> dict[int, int]:
         """Parent's process -> process of every slot that has a job in hand."""
         last = [said[-1].split() for job in asked if job.method == "quick" and (said := lines(tmp_path, job))]
         return {int(words[2]): int(words[1]) for words in last if words[0] == "begin" and Path(f"/proc/{words[1]}").is_dir()}
 
-    def kill_a_process() -> None:
-        busy = list(in_the_middle().values())
-        if not busy:  # all between two jobs
-            watcher.then[watcher.count + 1] = kill_a_process
-            return
-        gone.append(busy[0])
-        os.kill(gone[0], signal.SIGKILL)
+    def kill_a_process() -> bool:
+        for process in list(in_the_middle().values())[:1]:
+            gone.append(process)
+            os.kill(process, signal.SIGKILL)
+        return bool(gone)
 
-    def remove_a_machine() -> None:
+    def remove_a_machine() -> bool:
         busy = in_the_middle()
         node = next((node for node in cluster.worker_nodes if busy.get(raylet(node), 0) not in (0, *gone)), None)
-        if not gone or node is None:  # their slots are between two jobs
-            watcher.then[watcher.count + 1] = remove_a_machine
-            return
-        gone.append(busy[raylet(node)])
-        os.kill(gone[1], signal.SIGSTOP)  # does not end its job while the machine's processes are ended one by one
-        cluster.remove_node(node, allow_graceful=False)
-        os.kill(gone[1], signal.SIGKILL)
-        joined.append(cluster.add_node(wait=False, **NODE))
+        if node is not None:
+            gone.append(busy[raylet(node)])
+            os.kill(gone[1], signal.SIGSTOP)  # does not end its job while the machine's processes are ended one by one
+            cluster.remove_node(node, allow_graceful=False)
+            os.kill(gone[1], signal.SIGKILL)
+        return node is not None
 
-    watcher = Watcher({3: kill_a_process, 7: remove_a_machine})
+    def disturb() -> None:
+        for what, after in ((kill_a_process, 3), (remove_a_machine, 7)):
+            wait_for(lambda after=after: watcher.count >= after)
+            wait_for(what)
+        (tmp_path / HOLD).unlink()  # until here no slot could run out of work
+
+    class Joining(Watcher):
+        """A new machine comes when the other is gone (Ray starts one in the main thread only)."""
+
+        def ended(self, *what: Any) -> None:
+            super().ended(*what)
+            if not joined and not (tmp_path / HOLD).exists():
+                joined.append(cluster.add_node(wait=False, **NODE))
+
+    watcher = Joining()
     desk = desk_of(tmp_path, asked, watcher)
+    disturbing = Thread(target=disturb, daemon=True)
+    disturbing.start()
     run_ray(desk, Place("", str(tmp_path)), RayOptions(cluster.address, cpus_per_slot=1), quick)
+    disturbing.join()
 
     poison = next(job for job in asked if job.method == "poison")
     others = [job for job in asked if job is not poison]
@@ -119,13 +134,6 @@ def test_a_machine_and_a_process_go_and_one_job_is_poison(cluster: Any, tmp_path
 
 
 # -- a driver that goes away ----------------------------------------------------------------------------------
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @needs_ray
