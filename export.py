@@ -31,7 +31,7 @@ from runs.own_dassl import require_own_dassl
 
 require_own_dassl()
 from dassl.utils import UserError, atomic, require_writable, write_json  # noqa: E402
-from runs.arguments import add_run_arguments  # noqa: E402
+from runs.arguments import add_run_arguments, run_place  # noqa: E402
 
 if TYPE_CHECKING:
     from trainers.base import VLTrainer
@@ -193,7 +193,7 @@ def export(trainer: VLTrainer, run: Path, folder: Path) -> float:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("run", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     add_run_arguments(parser)
     return parser.parse_args(argv)

@@ -31,7 +31,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--metric", default="accuracy", choices=list(METRICS))
     parser.add_argument("--hm", default="all", choices=["all", *HM_NAMES], help="of an average over datasets")
     parser.add_argument("--format", default="terminal", choices=STYLES)
-    parser.add_argument("--published", action="store_true", help="the papers' averages beside ours")
+    parser.add_argument(
+        "--long", action="store_true", help="backbone and variant of every row in columns of their own (csv has)"
+    )
+    parser.add_argument(
+        "--published", action="store_true", help="the papers' averages beside runs that followed their protocol, else alone"
+    )
     parser.add_argument("--modalities", action="store_true", help="averages per modality, too")
     parser.add_argument("--ablation", metavar="METHOD", help="only the ablation of this method")
     parser.add_argument("--paired", nargs=2, metavar=("A", "B"), help="only the test of A against B, each METHOD[/VARIANT]")
@@ -55,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.test_log:
         return classic(args.directory)
     paired = tuple(args.paired) if args.paired else None
-    contents = Contents(args.metric, args.hm, args.modalities, args.published, args.ablation or "", paired, args.bootstrap_seed)
+    contents = Contents(
+        args.metric, args.hm, args.modalities, args.published, args.ablation or "", paired, args.bootstrap_seed, args.long
+    )
     return show(args.directory, chosen(args), contents, args.format)
 
 

@@ -3,6 +3,8 @@
     python predict.py RUN images/ scan.png                      # a table on the terminal
     python predict.py RUN images/ -o out.csv                    # or .json: every class's probability
     python predict.py RUN images/ --top-k 3 --explain maps/     # the three likeliest classes; where the model looked
+    python predict.py RUN --evaluate labelled/                  # metrics with intervals
+    python predict.py RUN --calibrate labelled/                 # for: predict.py RUN images/ --calibrated
 
 RUN is a run's folder; its ``config.yaml`` and ``prompt_learner/`` suffice, with the backbone's weights. Exit status: 0
 done, 2 a mistake in the call, 3 done, but some files could not be read as images (they are named and skipped).
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entry import program
-from runs.arguments import add_run_arguments
+from runs.arguments import add_measuring_arguments, add_run_arguments, run_place
 from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
@@ -31,16 +33,17 @@ SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
 
 @dataclass(frozen=True)
 class Row:
-    """An image and its class probabilities, likeliest first."""
+    """An image, its class probabilities, likeliest first, and with ``--calibrated`` its prediction set."""
 
     path: str
     ranked: list[tuple[str, float]]
+    chosen: tuple[str, ...] = ()
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a trained run")
-    parser.add_argument("images", nargs="+", help="image files, and folders of them")
+    parser.add_argument("run", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
+    parser.add_argument("images", nargs="*", help="image files, and folders of them")
     parser.add_argument("-o", "--output", type=Path, help="file to write instead of the terminal; .csv and .json tell the form")
     parser.add_argument("--format", choices=FORMATS, help="table, csv or json")
     parser.add_argument("--top-k", type=int, help="only the likeliest K classes (tables show 3, files all)")
@@ -48,8 +51,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help="write a picture per image: what its class rests on")
     parser.add_argument("--map", default="gradcam", help="kind of map of --explain: gradcam, rollout or attention")
+    add_measuring_arguments(parser)
     add_run_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # images may stand behind options, and be none
+    if not (args.images or args.calibrate or args.evaluate):
+        parser.error("the following arguments are required: images (or --evaluate, --calibrate)")
+    return args
 
 
 def output_format(args: argparse.Namespace) -> str:
@@ -64,7 +71,10 @@ def as_table(rows: Sequence[Row], top: int | None) -> str:
 
     shown = [[row.path, *(f"{name} {100 * p:.1f} %" for name, p in row.ranked[: top or SHOWN])] for row in rows]
     ranks = max((len(row) - 1 for row in shown), default=0)
-    return tabulate(shown, headers=["image", *(f"likeliest {rank + 1}" for rank in range(ranks))], disable_numparse=True) + "\n"
+    heads = ["image", *(f"likeliest {rank + 1}" for rank in range(ranks))]
+    if any(row.chosen for row in rows):
+        heads, shown = [*heads, "set"], [[*line, ", ".join(row.chosen)] for line, row in zip(shown, rows, strict=True)]
+    return tabulate(shown, headers=heads, disable_numparse=True) + "\n"
 
 
 def as_csv(rows: Sequence[Row], top: int | None, classnames: Sequence[str]) -> str:
@@ -72,22 +82,25 @@ def as_csv(rows: Sequence[Row], top: int | None, classnames: Sequence[str]) -> s
     from runs.inference import harmless
 
     text = io.StringIO()
+    sets = [["; ".join(row.chosen)] if row.chosen else [] for row in rows]
+    last = ["prediction_set"] if any(sets) else []
     writer = csv.writer(text, lineterminator="\n")
     if top is None:
-        writer.writerow(harmless(["image", "prediction", "probability", *classnames]))
-        for row in rows:
+        writer.writerow(harmless(["image", "prediction", "probability", *classnames, *last]))
+        for row, own in zip(rows, sets, strict=True):
             by_name = dict(row.ranked)
-            writer.writerow(harmless([row.path, *row.ranked[0], *(by_name[name] for name in classnames)]))
+            writer.writerow(harmless([row.path, *row.ranked[0], *(by_name[name] for name in classnames), *own]))
     else:
-        writer.writerow(["image", *(f"{what}_{rank + 1}" for rank in range(top) for what in ("class", "probability"))])
-        for row in rows:
-            writer.writerow(harmless([row.path, *(value for pair in row.ranked[:top] for value in pair)]))
+        writer.writerow(["image", *(f"{what}_{rank + 1}" for rank in range(top) for what in ("class", "probability")), *last])
+        for row, own in zip(rows, sets, strict=True):
+            writer.writerow(harmless([row.path, *(value for pair in row.ranked[:top] for value in pair), *own]))
     return text.getvalue()
 
 
 def as_json(rows: Sequence[Row], top: int | None, about: dict[str, object]) -> str:
     """What the run was, and per image the classes with their probabilities, likeliest first."""
     images = [{"image": row.path, "prediction": row.ranked[0][0], "probabilities": dict(row.ranked[:top])} for row in rows]
+    images = [one | ({"prediction_set": row.chosen} if row.chosen else {}) for one, row in zip(images, rows, strict=True)]
     return json.dumps(about | {"images": images}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -104,6 +117,7 @@ def predict(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dassl.utils import UserError, atomic, require_writable
+    from runs.calibration import answers, calibration_for
     from runs.inference import find_images, image_batches, load_run, probabilities, require_run
 
     require_run(args.run)
@@ -120,7 +134,12 @@ def predict(args: argparse.Namespace) -> int:
     names = trainer.classnames
     if args.top_k is not None and args.top_k > len(names):
         raise UserError(f"--top-k is {args.top_k}, but the run has {len(names)} classes: {', '.join(names)}")
-    explained = _explainer(trainer, args) if args.explain else None
+    kept = calibration_for(trainer, args) if args.calibrated else None
+    explained = None
+    if args.explain:
+        from explain import OverlayWriter
+
+        explained = OverlayWriter(trainer, args.explain, args.map)
     rows, unreadable = [], []
     with tqdm(total=len(paths), unit="image", disable=None, leave=False) as bar:
         for found, images, skipped in image_batches(trainer, paths, args.batch_size, args.workers):
@@ -128,8 +147,9 @@ def predict(args: argparse.Namespace) -> int:
                 bar.write(f"unreadable, skipped: {one.path}: {one.reason}", file=sys.stderr)
             unreadable += skipped
             if found:
-                for path, row in zip(found, probabilities(trainer, images).tolist(), strict=True):
-                    rows.append(Row(str(path), sorted(zip(names, row, strict=True), key=lambda pair: -pair[1])))
+                given, sets = answers(kept, probabilities(trainer, images), names, args.coverage)
+                for path, row, chosen in zip(found, given, sets, strict=True):
+                    rows.append(Row(str(path), sorted(zip(names, row, strict=True), key=lambda pair: -pair[1]), chosen))
                 if explained:
                     explained(found, images)
             bar.update(len(found) + len(skipped))
@@ -140,6 +160,7 @@ def predict(args: argparse.Namespace) -> int:
         "dataset": trainer.facts.name,
         "classes": names,
         "unreadable": [{"image": str(one.path), "reason": one.reason} for one in unreadable],
+        **({"calibrated": kept.about(args.coverage)} if kept else {}),
     }
     text = rendered(rows, args, about)
     if args.output:
@@ -151,18 +172,19 @@ def predict(args: argparse.Namespace) -> int:
     return UNREADABLE if unreadable else 0
 
 
-def _explainer(trainer: object, args: argparse.Namespace):
-    """Writes one picture per image into ``--explain``."""
-    from explain import OverlayWriter
-
-    return OverlayWriter(trainer, args.explain, args.map)
-
-
 @program
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error), 3 done with files skipped."""
     args = parse_arguments(argv)
     require_own_dassl()
+    if not isinstance(args.run, Path) and (args.calibrate or args.calibrated):
+        from dassl.utils import UserError
+
+        raise UserError(f"a calibration lies beside the run, and {args.run} is an address: take the run's folder")
+    if args.calibrate or args.evaluate:
+        from runs.labelled import measure
+
+        return measure(args)
     return predict(args)
 
 

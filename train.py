@@ -88,9 +88,10 @@ def start(args: argparse.Namespace) -> int:
             "together": args.seeds_together,
             "targets": args.targets or (),
         }
-        protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing, restart=args.restart)
+        how = {"restart": args.restart, "verbose": args.verbose}
+        protocols.run_task(cfg, args.task, args.output_root, key, **several, **testing, **how)
     else:
-        run.run(cfg, no_train=args.no_train, **testing, restart=args.restart)
+        run.run(cfg, no_train=args.no_train, **testing, restart=args.restart, verbose=args.verbose)
     return 0
 
 

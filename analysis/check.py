@@ -27,6 +27,7 @@ from analysis.published import BACKBONE, at_16_shots, caveats, published_cells
 from analysis.results import CONFIG, DamagedRun, Run, read_runs
 from analysis.stats import deviation, mean, t95
 from analysis.summaries import by_series, names_of, split_of
+from analysis.words import count_of, shots_of
 from entry import program
 
 TOLERANCE, FLOOR = 2.0, 0.5
@@ -53,9 +54,10 @@ class Check:
         return not self.why_not and abs(self.value - self.centre) > self.band + 0.005
 
     def __str__(self) -> str:
-        state = "not comparable" if self.why_not else "OUTSIDE" if self.outside else "inside"
+        if self.why_not:  # no numbers side by side of what cannot be compared
+            return f"not comparable: {self.name}, {self.source}: {self.why_not}"
         numbers = f"{self.value:.2f}, {self.source} {self.centre:.2f} ± {self.band:.2f} ({self.value - self.centre:+.2f})"
-        return f"{state}: {self.name}: {numbers}" + (f": {self.why_not}" if self.why_not else "")
+        return f"{'OUTSIDE' if self.outside else 'inside'}: {self.name}: {numbers}"
 
 
 def against_published(runs: Sequence[Run], tolerance: float) -> list[Check]:
@@ -68,7 +70,7 @@ def against_published(runs: Sequence[Run], tolerance: float) -> list[Check]:
                 for column, cell in cells.items():
                     if cell.value is None or cell.published is None:
                         continue
-                    behind = [run for run in part if column in (f"{run.shots} shots", run.split) or column.startswith("HM")]
+                    behind = [run for run in part if column in (shots_of(run.shots), run.split) or column.startswith("HM")]
                     why_not = "; ".join(filter(None, (caveats(behind), cell.note)))
                     name = f"{' / '.join(names_of(own))}, {task}, {column}"
                     checks.append(Check(name, paper, cell.value, cell.published, tolerance, tuple(behind), why_not))
@@ -123,7 +125,7 @@ def against_recorded(runs: Sequence[Run], bands: dict[str, Any], source: str) ->
     wanted = {tuple(cell[key] for key in IDENTITY): cell for cell in bands["cells"]}
     for key, cell in wanted.items():
         own = found.get(key)
-        name = f"{' / '.join(word for word in key[:3] if word)}, {key[3]} {key[4]}, {key[5]} shots, {metric}"
+        name = f"{' / '.join(word for word in key[:3] if word)}, {key[3]} {key[4]}, {shots_of(key[5])}, {metric}"
         if own is None:
             lines.append(f"no finished run: {name}")
             continue
@@ -133,7 +135,7 @@ def against_recorded(runs: Sequence[Run], bands: dict[str, Any], source: str) ->
         checks.append(Check(name, source, value, cell["mean"], cell["band"], tuple(own), why_not, metric))
     unknown = len(set(found) - set(wanted))
     if unknown:
-        lines.append(f"{unknown} cells of finished runs have no band in {source}")
+        lines.append(f"{count_of(unknown, 'cell')} of finished runs {'has' if unknown == 1 else 'have'} no band in {source}")
     return checks, lines
 
 
@@ -151,7 +153,7 @@ def show(checks: Sequence[Check], every: bool) -> None:
                       f"{changed}{left}")  # fmt: skip
     compared = [check for check in checks if not check.why_not]
     outside = sum(check.outside for check in compared)
-    print(f"{len(compared)} cells compared, {outside} outside; {len(checks) - len(compared)} not comparable")
+    print(f"{count_of(len(compared), 'cell')} compared, {outside} outside; {len(checks) - len(compared)} not comparable")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

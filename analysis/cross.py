@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.layout import TARGET
-from analysis.render import Table
+from analysis.render import KEYS, Table
 from analysis.results import Run
-from analysis.summaries import Scope, average_cell, by_series, names_of, split_of
-from analysis.tables import KEYS, heading, series_rows, undefined_notes, warning_notes
+from analysis.summaries import Scope, average_cell, by_series, names_of, rows_of, split_of
+from analysis.tables import heading, undefined_notes, warning_notes
+from analysis.words import shots_of
 
 NOTE = "Trained on the source alone, on all of its classes; a target's images and labels are tested on, and never trained on."
 
@@ -43,7 +44,7 @@ def _table(runs: Sequence[Run], metric: str, seeds: Sequence[int]) -> Table:
     if len(names) > 1:
         scopes[f"average over {len(names)} targets"] = replace(whole, datasets=tuple(names))
     there = {column: [run for run in runs if run.dataset in scope.datasets] for column, scope in scopes.items()}
-    rows = [(names_, of) for names_, of in series_rows(runs) if any(run.source for run in of)]  # not what was never tested so
+    rows = [(names_, of) for names_, of in rows_of(runs)[0] if any(run.source for run in of)]  # not what was never tested so
     body = tuple(
         (
             words,
@@ -54,10 +55,11 @@ def _table(runs: Sequence[Run], metric: str, seeds: Sequence[int]) -> Table:
         )
         for words, of in rows
     )
-    title = heading("Cross-dataset", whole, runs, f"{source} → {', '.join(names.values())}, {shots} shots of the source")
+    title = heading("Cross-dataset", whole, runs, f"{source} → {', '.join(names.values())}, {shots_of(shots)} of the source")
     notes = tuple(note for column, scope in scopes.items() for note in undefined_notes({column: there[column]}, scope))
     shown = [run for _, of in rows for run in of if run in own or run in targets]
-    return Table(title, KEYS, tuple(scopes), body, (NOTE, *notes, *warning_notes(shown)), whole.best)
+    settings = tuple(of[0].differs for _, of in rows)
+    return Table(title, KEYS, tuple(scopes), body, (NOTE, *notes, *warning_notes(shown)), whole.best, settings)
 
 
 def cross_missing(runs: Sequence[Run], shots: Sequence[int] = (), seeds: Sequence[int] = ()) -> list[str]:
@@ -75,6 +77,6 @@ def cross_missing(runs: Sequence[Run], shots: Sequence[int] = (), seeds: Sequenc
             gaps = {name: [seed for seed in wanted if (series, name, seed) not in there] for name in columns}
             told = [d if gap == list(wanted) else f"{d} seed {' '.join(map(str, gap))}" for d, gap in gaps.items() if gap]
             if told:
-                lines.append(f"{' / '.join(names_of(own))}, cross-dataset, {k} shots: {', '.join(told)}")
+                lines.append(f"{' / '.join(names_of(own))}, cross-dataset, {shots_of(k)}: {', '.join(told)}")
     found = {run.shots for run in split_of(runs, TARGET)}
-    return lines + [f"all cross-dataset runs with {k} shots" for k in shots if found and k not in found]
+    return lines + [f"all cross-dataset runs with {shots_of(k)}" for k in shots if found and k not in found]

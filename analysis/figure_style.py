@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind readers tell apart, markers and line styles that survive grey print."""
+"""How figures look: as wide as a printed page, texts and axes in one ink that a dark page turns light."""
 
 from __future__ import annotations
 
@@ -18,43 +18,45 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.files import harmless
+from analysis.method_looks import INK
+from analysis.words import shortened
 
-# Okabe and Ito's palette without its yellow, which is lost on white paper
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX*<>hp"
-LINES = ("-", "--", "-.", ":")
 FORMATS = ("png", "svg")
-PNG_DPI = 200  # three columns of a printed page at full width
+PNG_DPI = 300  # of print
+PAGE_WIDTH, COLUMN_WIDTH = 7.2, 4.7  # inches: a page's text, and what a phone can still read
+PAPER, SOFT, GRID = "#ffffff", "#5b6570", "#dfe3e8"
+DARK = {PAPER: "#161b22", INK: "#e6eaee", SOFT: "#a6b0ba", GRID: "#2f3843"}  # what these become on a dark page
 RC: dict[str, Any] = {
     "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 8,
+    "text.color": INK,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "lines.markersize": 4.5,
-    "lines.linewidth": 1.2,
-    "savefig.facecolor": "white",
+    "lines.markersize": 3.6,
+    "lines.linewidth": 1.1,
+    "savefig.facecolor": PAPER,
     "svg.fonttype": "none",  # text stays text: searchable, and a tenth of the size
     "svg.hashsalt": "biomed-dpt",  # the same numbers give the same bytes
     "text.parse_math": False,  # a class name may hold "$"
 }
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one series is drawn in every panel."""
-
-    color: str
-    marker: str
-    line: str
-    width: float = 1.2
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Plot:
         title: what it shows, in words.
         figure: ready to be saved.
         header, rows: the numbers, as a table.
+        dataset: that it is of; "" for several.
     """
 
     name: str
@@ -73,6 +76,12 @@ class Plot:
     figure: Figure
     header: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    dataset: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The title's first part: what is shown, without how."""
+        return self.title.split(";")[0].replace("rehearsal (synthetic), ", "")
 
 
 def styled(function: Function) -> Function:
@@ -86,59 +95,43 @@ def styled(function: Function) -> Function:
     return inside  # type: ignore[return-value]
 
 
-def looks(names: Sequence[Any], highlighted: Sequence[bool]) -> dict[Any, Look]:
-    """A look per series; colour, marker and line style repeat with different periods, so that 84 differ.
-
-    Args:
-        names: of the series, in order.
-        highlighted: which of them are drawn thicker.
-    """
-    return {
-        name: Look(
-            PALETTE[number % len(PALETTE)],
-            MARKERS[number % len(MARKERS)],
-            LINES[number // len(PALETTE) % len(LINES)],
-            2.4 if thick else 1.2,
-        )
-        for number, (name, thick) in enumerate(zip(names, highlighted, strict=True))
-    }
-
-
-def panels(count: int, title: str, size: tuple[float, float], columns: int, legend_lines: int = 0) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, title: str, height: float, columns: int, legend_lines: int = 0, width: float = PAGE_WIDTH
+) -> tuple[Figure, list[Axes]]:
     """A grid of ``count`` axes below a title, with room for a legend of so many lines at the bottom.
 
     Args:
         count: of axes.
         title: wrapped to the figure's width.
-        size: width and height of one panel in inches.
+        height: of one panel in inches.
         columns: at most.
         legend_lines: room to leave.
+        width: of the figure with all its columns; fewer panels than columns make it narrower.
     """
+    width = max(min(COLUMN_WIDTH, width), width * min(columns, count) / columns)
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    width = max(columns * size[0], 4.6)
-    words = wrapped(title, int(width * 13))
-    head, foot = 0.2 + 0.18 * (words.count("\n") + 1), 0.1 + 0.18 * legend_lines
-    height = rows * size[1] + head + foot
-    figure = Figure(figsize=(width, height), layout="constrained")
+    words = balanced(title, int(width * 13.5))
+    head, foot = 0.16 + 0.16 * (words.count("\n") + 1), 0.08 + 0.15 * legend_lines
+    whole = rows * height + head + foot
+    figure = Figure(figsize=(width, whole), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.08, rect=(0, foot / height, 1, 1 - (foot + head) / height))
-    figure.text(0.5, 1 - 0.1 / height, words, ha="center", va="top", fontsize=10)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, rect=(0, foot / whole, 1, 1 - (foot + head) / whole))
+    figure.text(0.5, 1 - 0.08 / whole, words, ha="center", va="top", fontsize=9)
     axes = [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
     return figure, axes
 
 
-def outer_labels(axes: Sequence[Axes], ticks: bool) -> None:
-    """Keep the axis labels at the grid's left and bottom; with ``ticks`` also the tick labels, which all panels share."""
+def outer_labels(axes: Sequence[Axes], x_ticks: bool, y_ticks: bool) -> None:
+    """Keep the axis labels at the grid's left and bottom, and of an axis that all panels share the tick labels too."""
     columns = axes[0].get_subplotspec().get_gridspec().ncols
-    last_row = (len(axes) - 1) // columns * columns
     for number, axis in enumerate(axes):
         if number % columns:
             axis.set_ylabel("")
-            axis.tick_params(labelleft=not ticks)
-        if number < last_row:
-            axis.set_xlabel("" if ticks or number + columns < len(axes) else axis.get_xlabel())
-            axis.tick_params(labelbottom=not ticks)
+            axis.tick_params(labelleft=not y_ticks)
+        if number + columns < len(axes):
+            axis.set_xlabel("")
+            axis.tick_params(labelbottom=not x_ticks)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -151,20 +144,22 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def shortened(text: str, width: int) -> str:
-    """``text``, its end cut to "…" beyond ``width`` characters."""
-    return text if len(text) <= width else text[: width - 1] + "…"
+def balanced(text: str, width: int) -> str:
+    """:func:`wrapped` into as few lines, all about as long: no last line of one word."""
+    lines = wrapped(text, width).count("\n")
+    narrow = next(w for w in range(max(1, width // 2), width + 1) if w == width or wrapped(text, w).count("\n") == lines)
+    return wrapped(text, narrow) if max(map(len, text.split()), default=0) <= narrow else wrapped(text, width)
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
     """One legend for all panels, at the bottom."""
-    figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=8, handlelength=3.2)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=7, handlelength=2.8, columnspacing=1.4)
 
 
-def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
+def legend_shape(labels: Sequence[str], width: float = PAGE_WIDTH) -> tuple[int, int]:
     """Columns and lines of a legend whose longest label fits a figure of ``width`` inches."""
     longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int((width - 0.2) / (0.6 + 0.068 * longest))))
+    columns = max(1, min(len(labels), int((width - 0.2) / (0.55 + 0.062 * longest))))
     return columns, math.ceil(len(labels) / columns)
 
 
@@ -178,10 +173,13 @@ def settled(figure: Figure) -> Figure:
 
 @styled
 def svg(plot: Plot) -> str:
-    """The figure as SVG text without a date: equal figures are equal texts."""
+    """The figure as SVG text without a date: equal figures are equal texts. On a dark page paper and ink change places."""
     out = io.StringIO()
     settled(plot.figure).savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}' for light, dark in DARK.items() for what in ("fill", "stroke")
+    )
+    return out.getvalue().replace("</defs>", f"</defs>\n <style>@media (prefers-color-scheme:dark){{{rules}}}</style>", 1)
 
 
 @styled

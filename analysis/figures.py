@@ -13,14 +13,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from analysis import plots_base_new, plots_shots
+from analysis.cast import Cast, cast_of
 from analysis.choice import add_filters, chosen, concerns, select
 from analysis.counted import PAIR, counted
 from analysis.figure_style import FORMATS, Plot, save
 from analysis.metrics import METRICS
+from analysis.plots_modalities import bars_plot, radar_plot
 from analysis.plots_runs import confusion_plot, reliability_plot, training_plot
-from analysis.plots_scores import Cast, bars_plot, base_new_plot, cast_of, radar_plot, shots_plot
 from analysis.results import Run, read_runs
 from analysis.summaries import Scope, split_of
+from analysis.words import shots_of
 from entry import program
 
 KINDS = ("few_shot", "base_new", "bars", "radar", "confusion", "reliability", "training")
@@ -42,21 +45,39 @@ def plots(
     cast = cast_of(runs, highlight)
     few, pairs = split_of(runs, "all"), [run for run in runs if run.split in PAIR]
     if few and "few_shot" in kinds:
-        yield shots_plot(few, _scope(few, metric), cast)
+        yield from paper_plots(few, metric, cast)
     for k in sorted({run.shots for run in pairs}) if "base_new" in kinds else ():
-        of_k = [run for run in pairs if run.shots == k]
-        yield base_new_plot(of_k, _scope(of_k, metric), cast, k)
+        yield from paper_plots([run for run in pairs if run.shots == k], metric, cast)
     for split in ("all", "base", "new"):
         own = split_of(runs, split)
         if own:
             yield from _of_split(own, metric, kinds, split, cast)
 
 
+def paper_plots(runs: Sequence[Run], metric: str, cast: Cast) -> Iterator[Plot]:
+    """The average's figure of one protocol, and of several datasets the one with a panel for each.
+
+    Args:
+        runs: of the split "all", or of "base" and "new" with one number of shots.
+        metric, cast: as for every figure.
+    """
+    scope, shots = _scope(runs, metric), runs[0].shots
+    several = len(scope.datasets) > 1
+    if runs[0].split == "all":
+        yield plots_shots.average_plot(runs, scope, cast)
+        if several:
+            yield plots_shots.shots_plot(runs, scope, cast)
+        return
+    yield plots_base_new.average_plot(runs, scope, cast, shots)
+    if several:
+        yield plots_base_new.base_new_plot(runs, scope, cast, shots)
+
+
 def _of_split(runs: Sequence[Run], metric: str, kinds: Sequence[str], split: str, cast: Cast) -> Iterator[Plot]:
     """Comparisons per modality, and the figures per dataset, at the most shots."""
     most = most_shots(runs)
     of_most = [run for run in runs if run.shots == most]
-    what = f"{most} shots" if split == "all" else f"{split} classes, {most} shots"
+    what = shots_of(most) if split == "all" else f"{split} classes, {shots_of(most)}"
     name = f"{split}_{most}shots"
     averaged = counted(of_most)
     for kind, draw in (("bars", bars_plot), ("radar", radar_plot)) if averaged else ():

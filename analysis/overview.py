@@ -12,12 +12,13 @@ from analysis.counted import apart_notes, counted
 from analysis.cross import cross_missing, cross_tables
 from analysis.layout import CROSS
 from analysis.paired import AmbiguousMethod, paired_tables
-from analysis.published import comparisons
+from analysis.published import comparisons, why_none
 from analysis.render import Table, render_tables
 from analysis.results import Run, read_log, read_runs
 from analysis.stats import ci95, mean
 from analysis.summaries import Scope, by_series, names_of
 from analysis.tables import HM_NAMES, ablation_tables, base2new_table, few_shot_table, modality_tables
+from analysis.words import shots_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Contents:
         ablation: only the settings of this method side by side.
         paired: only the test of one method against another, each METHOD[/VARIANT]; of their accuracy.
         bootstrap_seed: of that test.
+        long: for people too, backbone and variant in columns of their own.
     """
 
     metric: str = "accuracy"
@@ -41,6 +43,7 @@ class Contents:
     ablation: str = ""
     paired: tuple[str, str] | None = None
     bootstrap_seed: int = 0
+    long: bool = False
 
 
 EVERYTHING, PLAIN = Choice(), Contents()
@@ -99,11 +102,15 @@ def tables_of(runs: Sequence[Run], choice: Choice, contents: Contents) -> list[T
             continue
         for k in sorted({run.shots for run in part}):
             of_k = [run for run in part if run.shots == k]
-            table = base2new_table(of_k, f"{what}, {k} shots", narrowed, hms=hms)
+            table = base2new_table(of_k, f"{what}, {shots_of(k)}", narrowed, hms=hms)
             apart = apart_notes(runs) if len(names) > 1 else ()
             tables.append(replace(table, notes=table.notes + apart))
     tables += modality_tables(runs, scope) if contents.modalities else []
-    return tables + (comparisons(runs, contents.metric) if contents.published else [])
+    if not contents.published:
+        return tables
+    why = why_none(runs, contents.metric)
+    tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, why)) if why else tables[-1]
+    return tables + comparisons(runs, contents.metric)
 
 
 def missing(runs: Sequence[Run], choice: Choice) -> list[str]:
@@ -121,7 +128,7 @@ def missing(runs: Sequence[Run], choice: Choice) -> list[str]:
                 gaps = {d: [s for s in seeds if (*series, d, split, k, s) not in there] for d in datasets}
                 told = [d if gap == list(seeds) else f"{d} seed {' '.join(map(str, gap))}" for d, gap in gaps.items() if gap]
                 if told:
-                    lines.append(f"{' / '.join(names_of(own))}, {split}, {k} shots: {', '.join(told)}")
+                    lines.append(f"{' / '.join(names_of(own))}, {split}, {shots_of(k)}: {', '.join(told)}")
     return lines + _absent(runs, choice)
 
 
@@ -155,7 +162,7 @@ def show(directory: Path, choice: Choice, contents: Contents, style: str) -> int
         print(f"error: no finished run below {directory} fits these arguments", file=sys.stderr)
         return 2
     tables, gaps = built(asked, choice, contents)
-    print(("" if style == "csv" else "\n") + render_tables(tables, style))
+    print(("" if style == "csv" else "\n") + render_tables(tables, style, long=contents.long))
     for what in gaps:
         print(f"missing: {what}", file=out)
     return 0

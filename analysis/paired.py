@@ -14,6 +14,7 @@ from analysis.render import Cell, Table
 from analysis.results import PREDICTIONS, DamagedRun, Run
 from analysis.stats import mean, paired_bootstrap, wilcoxon
 from analysis.summaries import by_series, names_of, split_of
+from analysis.words import shots_of
 
 SMALLEST_P = 0.05
 WORDS = {"all": "all classes", "base": "base classes", "new": "new classes", TARGET: "tested on other datasets than trained on"}
@@ -61,7 +62,7 @@ def paired_tables(runs: Sequence[Run], first: str, second: str, seed: int = 0) -
     for split, what in WORDS.items():
         for k in sorted({run.shots for run in split_of(a, split)} & {run.shots for run in split_of(b, split)}):
             sides = [[run for run in split_of(side, split) if run.shots == k] for side in (a, b)]
-            tables.append(_table(sides, f"{what}, {k} shots", (first, second), seed))
+            tables.append(_table(sides, f"{what}, {shots_of(k)}", (first, second), seed))
     return tables
 
 
@@ -71,6 +72,9 @@ def _table(sides: Sequence[Sequence[Run]], what: str, names: tuple[str, str], se
     for dataset in sorted({run.dataset for side in sides for run in side}):
         by_seed = [{run.seed: run for run in side if run.dataset == dataset} for side in sides]
         seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
+        if any(run.dataset == dataset and run.classes == 1 for side in sides for run in side):
+            notes.append(f"not compared: {dataset}: one class, which any method classifies right")
+            continue
         try:
             images = [image_accuracies([one[s] for s in seeds]) for one in by_seed]
             if images[0].keys() != images[1].keys():

@@ -7,15 +7,19 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tabulate import tabulate
 
 from analysis.files import harmless
+from analysis.words import legend_lines, short_labels
 
 STYLES = ("terminal", "markdown", "latex", "csv")
-MISSING = "missing"
+MISSING, UNDEFINED, DASH = "missing", "not defined", "–"
+Key = TypeVar("Key", bound=Hashable)
+KEYS = ("method", "backbone", "variant")  # of a table with a row per method
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -33,6 +37,7 @@ class Cell:
         note: why it does not stand for the whole ("2 of 3 runs"), or why there is none; such a cell is never the best.
         published: the number to stand beside it.
         digits: behind the point.
+        covers: on which data it was measured; cells on other data are never compared.
     """
 
     value: float | None = None
@@ -40,6 +45,7 @@ class Cell:
     note: str = ""
     published: float | None = None
     digits: int = 2
+    covers: Hashable = None
 
     @property
     def number(self) -> str:
@@ -48,17 +54,22 @@ class Cell:
     @property
     def rest(self) -> str:
         """What stands behind the number."""
+        return self.beside + (f" [{self.note}]" if self.note and self.value is not None else "")
+
+    @property
+    def beside(self) -> str:
+        """Its interval, and the published number with the difference."""
         half = "" if self.half is None else f" ± {self.half:.{self.digits}f}"
         beside = ""
         if self.published is not None:
             difference = "" if self.value is None else f" ({self.value - self.published:+.{self.digits}f})"
             beside = f" / {self.published:.{self.digits}f}{difference}"
-        return half + beside + (f" [{self.note}]" if self.note and self.value is not None else "")
+        return half + beside
 
     @property
     def empty(self) -> str:
         """What stands for a number that is not there."""
-        return self.note or MISSING
+        return DASH if self.note == UNDEFINED else self.note or MISSING
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Table:
         rows: per row its names, one per key, and its cells, one per column.
         notes: lines below the table.
         best: "max" or "min": which cell of a column is set in bold; "" for none.
+        settings: per row of a table with :data:`KEYS` what is not as in the config files, in words; empty where not known.
     """
 
     title: str
@@ -78,28 +90,57 @@ class Table:
     rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
     notes: tuple[str, ...] = ()
     best: str = "max"
+    settings: tuple[str, ...] = ()
 
     def best_cells(self) -> set[tuple[int, int]]:
-        """(row, column) of the best of each column, to the digits shown; none where there is nothing to compare."""
+        """(row, column) of the best of each column, to the digits shown; none where there is nothing to compare.
+
+        Only cells that lack no run count, and of them those on the same data: as most rows have, or none.
+        """
         found = set()
         for column in range(len(self.columns)):
+            whole = {row: cells[column] for row, (_, cells) in enumerate(self.rows) if not cells[column].note}
             shown = {
-                row: round(cells[column].value, cells[column].digits)
-                for row, (_, cells) in enumerate(self.rows)
-                if cells[column].value is not None and not cells[column].note
+                row: round(cell.value, cell.digits) for row, cell in on_the_same_data(whole).items() if cell.value is not None
             }
             if self.best and len(shown) > 1:
                 top = (max if self.best == "max" else min)(shown.values())
                 found |= {(row, column) for row, value in shown.items() if value == top}
         return found
 
+    @property
+    def short(self) -> Table:
+        """The table for people: rows named by the method alone, and below it what is not as in the config files."""
+        if self.keys != KEYS or len(self.settings) != len(self.rows):
+            return self
+        backbones = list(dict.fromkeys(names[1] for names, _ in self.rows))
+        many = len(backbones) > 1
+        named = [f"{names[0]}, {names[1]}" if many else names[0] for names, _ in self.rows]
+        labels = short_labels(list(zip(named, self.settings, strict=True)))
+        rows = tuple(((label,), cells) for label, (_, cells) in zip(labels, self.rows, strict=True))
+        told = [] if many or not backbones else [f"Backbone: {backbones[0]}."]
+        return replace(
+            self, keys=KEYS[:1], rows=rows, notes=(*told, *legend_lines(labels, self.settings), *self.notes), settings=()
+        )
 
-def render_tables(tables: Sequence[Table], style: str, colour: bool | None = None) -> str:
+
+def on_the_same_data(cells: dict[Key, Cell]) -> dict[Key, Cell]:
+    """The cells with the most common ``covers``; none where two are as common."""
+    groups: dict[Hashable, dict[Key, Cell]] = {}
+    for row, cell in cells.items():
+        if cell.value is not None:
+            groups.setdefault(cell.covers, {})[row] = cell
+    largest = sorted(groups.values(), key=len)[-2:]
+    return largest[-1] if largest and (len(largest) == 1 or len(largest[0]) < len(largest[1])) else {}
+
+
+def render_tables(tables: Sequence[Table], style: str, colour: bool | None = None, long: bool = False) -> str:
     """All tables as one text. CSV is one sheet with a line per cell; the others are one table after another.
 
     Args:
         tables: in order.
         style: one of :data:`STYLES`.
+        long: backbone and variant in columns of their own, as CSV always has them; else :attr:`Table.short`.
         colour: bold by terminal codes; by default on a terminal, unless NO_COLOR is set. Otherwise "*" marks the best.
     """
     if style == "csv":
@@ -107,7 +148,7 @@ def render_tables(tables: Sequence[Table], style: str, colour: bool | None = Non
     if colour is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     show = {"terminal": lambda table: _terminal(table, bool(colour)), "markdown": _markdown, "latex": _latex}[style]
-    return "\n\n".join(show(table) for table in tables)
+    return "\n\n".join(show(table if long else table.short) for table in tables)
 
 
 def render(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:

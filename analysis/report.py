@@ -1,4 +1,4 @@
-"""One page on all runs: coverage, tables, figures, and each run in detail. Self-contained, to be opened from a file.
+"""One page on all runs: a summary, tables, figures, coverage, and each run in detail. Self-contained, to be opened from a file.
 
     python -m analysis.report output -o report.html
     python -m analysis.report output -o report.html --thumbnails 0      # no image goes into the page
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from html import escape
@@ -19,46 +18,40 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from tqdm import tqdm
+
+from analysis.cast import Cast, cast_of
 from analysis.choice import chosen, concerns, select
-from analysis.figures import add_arguments, plots
+from analysis.figures import add_arguments
 from analysis.files import require_target, write_whole
 from analysis.metrics import METRICS
-from analysis.overview import Contents, built
-from analysis.paired import paired_tables
 from analysis.render import Table
-from analysis.report_coverage import BROKEN, DONE, MISSING, coverage
-from analysis.report_html import coverage_html, defects_html, figure_html, options_html, runs_html, table_html
+from analysis.report_cards import banner, subtitle, summary_html
+from analysis.report_coverage import coverage
+from analysis.report_html import (
+    coverage_html,
+    defects_html,
+    folded_figure_html,
+    glyphs_of,
+    open_figure_html,
+    options_html,
+    symbols_html,
+    table_html,
+)
+from analysis.report_pack import as_json, block
 from analysis.report_runs import details
+from analysis.report_tables import dataset_plots, dataset_tables, first_plots, more_plots, other_tables, paper_tables
 from analysis.results import DamagedRun, Defect, Run, read_runs
-from analysis.summaries import Scope, by_series
-from analysis.tables import ablation_tables
+from analysis.summaries import by_series
+from analysis.words import count_of
 from entry import program
 
 PAGE = Path(__file__).parent / "page"
 DEFAULT_METRICS = ("accuracy", "macro_f1", "macro_auroc", "ece")
+SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "cohen_kappa", "ece")  # of the list of runs
+SELECTS = ("method", "dataset", "split", "shots", "seed")
 THUMBNAILS = 200
-OPENED = 3  # figures that need no press
-
-
-def tables_by_metric(runs: Sequence[Run], metrics: Sequence[str]) -> list[tuple[str, Table]]:
-    """The tables of ``parse_results.py``, for each metric: per dataset, average, per modality, ours beside published."""
-    found = []
-    for metric in metrics:
-        having = [run for run in runs if metric in run.metrics]
-        tables, _ = built(having, contents=Contents(metric, modalities=True, published=True)) if having else ([], [])
-        found += [(metric, table) for table in tables]
-    return found
-
-
-def ablations(runs: Sequence[Run]) -> list[tuple[str, Table]]:
-    """The accuracy of methods that were run with more than one setting, on the datasets that they were trained on."""
-    runs = [run for run in runs if not run.source]
-    settings: dict[str, set[tuple[str, str]]] = {}
-    for method, backbone, setting in by_series(runs):
-        settings.setdefault(method, set()).add((backbone, setting))
-    several = [m for m, own in settings.items() if len(own) > len({backbone for backbone, _ in own})]
-    scope = Scope("accuracy", tuple(sorted({r.dataset for r in runs})), tuple(sorted({r.seed for r in runs})))
-    return [("accuracy", table) for method in several for table in ablation_tables(runs, method, scope)]
+NOTHING = "<p>no finished run</p>"
 
 
 def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argparse.Namespace) -> str:
@@ -71,51 +64,76 @@ def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argpa
         run for own in by_series(runs).values() for run in sorted(own, key=lambda r: (r.split, r.dataset, r.shots, r.seed))
     ]
     numbers = {item.folder: number for number, item in enumerate([*ordered, *defects])}
-    grid = coverage(ordered, defects)
-    tables = [*tables_by_metric(ordered, args.metrics), *(ablations(ordered) if ordered else [])]
-    for pair in args.paired or ():
-        tables += [("accuracy", table) for table in paired_tables(ordered, *pair)]
-    drawn = plots(ordered, "accuracy", highlight=args.highlight) if ordered else ()
-    figures = "".join(figure_html(plot, number < OPENED) for number, plot in enumerate(drawn))
+    grid, cast = coverage(ordered, defects), cast_of(ordered, args.highlight)
+    looks = glyphs_of(cast)
+    paper = paper_tables(ordered, args.metrics)
+    others = other_tables(ordered, args.metrics, [tuple(pair) for pair in args.paired or ()]) if ordered else []
+    first = "".join(map(open_figure_html, first_plots(ordered, cast)))
     script = (PAGE / "report.js").read_text(encoding="utf-8")
-    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    counts = {state: grid.count(state) for state in (DONE, BROKEN, MISSING)}
-    shown = [metric for metric in args.metrics if any(metric == m for m, _ in tables)]
+    kept = details(ordered, defects, args.thumbnails, args.images)
+    shown = [metric for metric in args.metrics if any(metric == m for m, _ in (*paper, *others))]
     return Template((PAGE / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(args.title or f"Runs in {root}"),
-        script_hash=hashed,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
         script=script,
+        symbols=symbols_html(cast),
+        subtitle=escape(subtitle(ordered)),
         banner=banner(ordered),
-        counts="".join(f'<li class="{s}"><b>{n}</b> {WORDS[s]}</li>' for s, n in counts.items()),
-        coverage=coverage_html(grid, numbers),
-        defects=defects_html(defects, numbers),
+        summary=summary_html(ordered, grid, cast),
         metrics="".join(f'<option value="{m}">{escape(METRICS[m].title)}</option>' for m in shown),
-        tables="".join(table_html(table, metric) for metric, table in tables) or "<p>no finished run</p>",
-        figures=figures or "<p>no finished run</p>",
-        runs=runs_html(ordered, numbers),
+        tables=f'<div class="side">{_tables(paper, looks)}</div>' if paper else NOTHING,
+        figures=f'<div class="side">{first}</div>' if first else NOTHING,
+        datasets=_datasets(ordered, cast, args.metrics) or NOTHING,
+        others=_tables(others, looks) + "".join(map(folded_figure_html, more_plots(ordered, cast) if ordered else ()))
+        or NOTHING,
+        coverage=coverage_html(grid, looks) + defects_html(defects, numbers),
         **{f"{name}_options": options_html(sorted({getattr(run, name) for run in ordered})) for name in SELECTS},
-        data=as_json(details(ordered, defects, args.thumbnails, args.images)),
+        packed="".join(block(f"chunk-{n}", as_json(chunk)) for n, chunk in enumerate(kept["chunks"]))
+        + block("rows", as_json(rows_of(ordered, cast))),
+        thumbnails=as_json(kept["thumbnails"]),
     )
 
 
-WORDS = {DONE: "done", BROKEN: "unfinished or damaged", MISSING: "missing"}
-SELECTS = ("method", "dataset", "split", "shots", "seed")
+def _tables(found: Sequence[tuple[str, Table]], looks: dict[tuple[str, str, str], Any]) -> str:
+    return "".join(table_html(table, metric, looks) for metric, table in found)
 
 
-def banner(runs: Sequence[Run]) -> str:
-    """Generated data are always told."""
-    kinds = {run.rehearsal for run in runs}
-    if True not in kinds:
-        return ""
-    what = "All runs are" if kinds == {True} else "Some runs are"
-    return f'<p class="banner">{what} a rehearsal on synthetic images: their numbers say nothing about patients.</p>'
+def _datasets(runs: Sequence[Run], cast: Cast, metrics: Sequence[str]) -> str:
+    """Everything of one dataset, folded; a single dataset's tables stand above already."""
+    own = [run for run in runs if not run.source]
+    names = sorted({run.dataset for run in own})
+    parts = []
+    for name in tqdm(names, desc="datasets", disable=None):
+        tables = _tables(dataset_tables(own, name, metrics), glyphs_of(cast)) if len(names) > 1 else ""
+        figures = "".join(map(folded_figure_html, dataset_plots(own, name, cast, len(names) > 1)))
+        about = next(run for run in own if run.dataset == name)
+        told = ", ".join(filter(None, (about.modality, count_of(about.classes, "class", "classes") if about.classes else "")))
+        of = count_of(sum(run.dataset == name for run in own), "run")
+        parts.append(
+            f'<details class="dataset"><summary><b>{escape(name)}</b> <span class="note">{escape(told)}, {of}</span></summary>'
+            f'<div class="side">{tables}</div>{figures}</details>'
+        )
+    return "".join(parts)
 
 
-def as_json(data: Any) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+def rows_of(runs: Sequence[Run], cast: Cast) -> dict[str, Any]:
+    """The list of runs: columns (name, and digits of a metric, ``None`` for a word), and per run a value for each."""
+    names = [name for name in SHOWN_METRICS if any(name in run.metrics for run in runs)]
+    titles = [METRICS[name].title + (f" ({METRICS[name].unit})" if METRICS[name].unit else "") for name in names]
+    columns = [
+        *((word, None) for word in SELECTS),
+        *((title, METRICS[name].digits) for title, name in zip(titles, names, strict=True)),
+        ("backbone", None),
+        ("setting", None),
+    ]
+    rows = [
+        [run.method, run.dataset, run.split, run.shots, run.seed,
+         *(None if (v := run.metrics.get(name)) is None else round(v, METRICS[name].digits) for name in names),
+         run.backbone, cast.settings[run.series] or "as configured"]
+        for run in runs
+    ]  # fmt: skip
+    return {"columns": columns, "rows": rows}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -145,9 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no run below {args.directory} fits these arguments", file=sys.stderr)
         return 2
     write_whole(args.output, page(args.directory, asked, concerned, args))
-    print(
-        f"{args.output}: {len(asked)} runs, {len(concerned)} unfinished or damaged, {args.output.stat().st_size / 1e6:.1f} MB"
-    )
+    size = args.output.stat().st_size / 1e6
+    print(f"{args.output}: {count_of(len(asked), 'run')}, {len(concerned)} unfinished or damaged, {size:.1f} MB")
     return 0
 
 

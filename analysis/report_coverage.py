@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.layout import TARGET, Place, place_of
 from analysis.results import Defect, Run
 from analysis.summaries import by_series, names_of
+from analysis.words import cut_inside, short_labels
 
 SPLIT_ORDER = {"all": 0, "base": 1, "new": 2, TARGET: 3}
 PROTOCOL = {"all": 0, "base": 1, "new": 1, TARGET: 2}  # a row is expected in those that it was run in
+PROTOCOL_NAMES = ("few-shot", "base-to-new", "cross-dataset")
 DONE, BROKEN, MISSING = "done", "broken", "missing"
 Column = tuple[str, str, int]  # dataset, split, shots
 Key = tuple[str, str, str]
@@ -35,6 +37,21 @@ class Coverage:
     columns: tuple[Column, ...]
     marks: Mapping[tuple[Key, Column], tuple[Mark, ...]]
     elsewhere: tuple[Defect, ...]
+    labels: Mapping[Key, str] = field(default_factory=dict)
+
+    def label(self, row: Key) -> str:
+        """The row's short name."""
+        return self.labels.get(row, row[0])
+
+    def of_protocol(self, number: int) -> tuple[list[str], dict[Key, dict[str, list[Mark]]]]:
+        """Datasets of one of :data:`PROTOCOL_NAMES`, and per row the marks of all shots, splits and seeds on each."""
+        columns = [column for column in self.columns if PROTOCOL[column[1]] == number]
+        found: dict[Key, dict[str, list[Mark]]] = {}
+        for row in self.rows:
+            for column in columns:
+                if (row, column) in self.marks:
+                    found.setdefault(row, {}).setdefault(column[0], []).extend(self.marks[row, column])
+        return list(dict.fromkeys(column[0] for column in columns)), found
 
     def count(self, state: str) -> int:
         """Runs in this state, those without a place included."""
@@ -62,8 +79,16 @@ def coverage(runs: Sequence[Run], defects: Sequence[Defect]) -> Coverage:
         else:
             own[place.seed] = Mark(place.seed, BROKEN, defect.folder, defect.why)
     rows = tuple(sorted({key for key, _ in found}))
+    differs = {names[series]: own[0].differs for series, own in by_series(runs).items()}
     columns = tuple(sorted({column for _, column in found}, key=lambda c: (PROTOCOL[c[1]], c[0], SPLIT_ORDER[c[1]], c[2])))
-    return Coverage(rows, columns, _filled(rows, columns, found), tuple(elsewhere))
+    return Coverage(rows, columns, _filled(rows, columns, found), tuple(elsewhere), _labels(rows, differs))
+
+
+def _labels(rows: Sequence[Key], differs: Mapping[Key, str]) -> dict[Key, str]:
+    """Short names of rows; of one without a finished run it is not known what differs, so it goes by its variant."""
+    many = len({row[1] for row in rows}) > 1
+    named = [(cut_inside(f"{row[0]}, {row[1]}" if many else row[0], 34), differs.get(row, row[2])) for row in rows]
+    return dict(zip(rows, short_labels(named), strict=True))
 
 
 def _filled(

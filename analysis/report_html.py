@@ -7,16 +7,52 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from analysis.figure_style import Plot, svg
-from analysis.metrics import METRICS
-from analysis.render import Cell, Table
-from analysis.report_coverage import BROKEN, DONE, MISSING, Coverage, Mark
-from analysis.results import Defect, Run
+from analysis.cast import Cast
+from analysis.figure_style import INK, Plot, svg
+from analysis.method_looks import Look, outline
+from analysis.render import KEYS, Cell, Table
+from analysis.report_coverage import BROKEN, DONE, PROTOCOL_NAMES, Coverage, Mark
+from analysis.report_pack import packed
+from analysis.results import Defect
+from analysis.summaries import Series
 
-SIGNS = {DONE: "✓", BROKEN: "✗", MISSING: "–"}
-RUN_COLUMNS = ("method", "backbone", "setting", "dataset", "split", "shots", "seed")
-SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "cohen_kappa", "ece")
+SHOWN = 1.6  # figures are this much larger on the page than in print
 Numbers = Mapping[Path, int]  # a run's folder -> its number in the drill-down data
+
+
+# -- methods ----------------------------------------------------------------------------------------------
+
+
+def symbols_html(cast: Cast) -> str:
+    """The outlines of all markers, once."""
+    markers = sorted({look.marker for look in cast.looks.values()})
+    shapes = "".join(f'<symbol id="{_shape(m)}" viewBox="-1.2 -1.2 2.4 2.4"><path d="{outline(m)}"/></symbol>' for m in markers)
+    return f'<svg class="symbols" aria-hidden="true">{shapes}</svg>'
+
+
+def _shape(marker: str) -> str:
+    return f"shape-{ord(marker)}"
+
+
+def glyph(look: Look | None) -> str:
+    """A method's marker in its colour."""
+    if look is None:
+        return ""
+    color = "currentColor" if look.color == INK else look.color
+    size = f' style="transform:scale({look.size(1):g})"' if look.size(1) > 1 else ""
+    return f'<svg class="glyph" fill="{color}"{size} aria-hidden="true"><use href="#{_shape(look.marker)}"/></svg>'
+
+
+def glyphs_of(cast: Cast) -> dict[tuple[str, str, str], Look]:
+    """The look of a table's row, by its method, backbone and what is not as in the config files."""
+    return {(series[0], series[1], cast.settings[series]): look for series, look in cast.looks.items()}
+
+
+def method_html(series: Series, cast: Cast) -> str:
+    return f"{glyph(cast.looks.get(series))}{escape(cast.labels.get(series, series[0]))}"
+
+
+# -- tables -----------------------------------------------------------------------------------------------
 
 
 def heads(words: Iterable[str], numbers: Iterable[str]) -> str:
@@ -27,58 +63,95 @@ def heads(words: Iterable[str], numbers: Iterable[str]) -> str:
     )
 
 
-def value_cell(value: float | None, text: str, best: bool = False) -> str:
-    """A number that sorts by all its digits."""
-    sort = "" if value is None else f"{value!r}"
-    inner = f"<b>{escape(text)}</b>" if best else escape(text)
-    return f'<td class="n{" gap" if value is None else ""}" data-v="{sort}">{inner}</td>'
+def value_cell(cell: Cell, best: bool = False) -> str:
+    """A number that sorts by all its digits; its interval, and what it lacks, beside and below it."""
+    if cell.value is None:
+        return f'<td class="n gap" data-v="">{escape(cell.empty)}</td>'
+    inner = f"<b>{cell.number}</b>" if best else cell.number
+    rest = f'<span class="ci">{escape(cell.beside)}</span>' if cell.beside else ""
+    note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
+    return f'<td class="n" data-v="{cell.value!r}">{inner}{rest}{note}</td>'
 
 
-def table_html(table: Table, metric: str) -> str:
-    """A table of results: sortable, with its notes."""
-    best = table.best_cells()
+def table_html(table: Table, metric: str, looks: Mapping[tuple[str, str, str], Look]) -> str:
+    """A table of results: sortable, the method's column first and always in sight, with its notes."""
+    best, short = table.best_cells(), table.short
+    signs = ["" for _ in table.rows]
+    if table.keys == KEYS and len(table.settings) == len(table.rows):
+        keyed = [(names[0], names[1], differs) for (names, _), differs in zip(table.rows, table.settings, strict=True)]
+        signs = [glyph(looks.get(key)) for key in keyed]
     lines = []
-    for row, (names, cells) in enumerate(table.rows):
-        keys = "".join(f'<th scope="row">{escape(name)}</th>' for name in names)
-        values = "".join(value_cell(cell.value, _text(cell), (row, column) in best) for column, cell in enumerate(cells))
+    for row, (names, cells) in enumerate(short.rows):
+        keys = "".join(
+            f'<th scope="row" data-v="{escape(name)}">{signs[row] if place == 0 else ""}{escape(name)}</th>'
+            for place, name in enumerate(names)
+        )
+        values = "".join(value_cell(cell, (row, column) in best) for column, cell in enumerate(cells))
         lines.append(f"<tr>{keys}{values}</tr>")
-    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in table.notes)
+    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in short.notes)
     return (
-        f'<figure class="table" data-metric="{escape(metric)}"><figcaption>{escape(table.title)}</figcaption><div class="wide">'
-        f'<table class="sortable"><thead><tr>{heads(table.keys, table.columns)}</tr></thead><tbody>{"".join(lines)}'
-        f"</tbody></table></div>{notes}</figure>"
+        f'<figure class="table" data-metric="{escape(metric)}"><figcaption>{escape(table.title)}</figcaption>'
+        f'<div class="wide" tabindex="0"><table class="sortable"><thead><tr>{heads(short.keys, short.columns)}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>{notes}</figure>"
     )
 
 
-def _text(cell: Cell) -> str:
-    return cell.number + cell.rest if cell.value is not None else cell.empty + cell.rest
+# -- figures ----------------------------------------------------------------------------------------------
 
 
-def coverage_html(grid: Coverage, numbers: Numbers) -> str:
-    """A mark per run; those that can be looked at are links into the drill-down."""
-    head = "".join(
-        f'<th scope="col">{escape(dataset)}<br>{escape(split) if split != "all" else "few-shot"}, {shots}</th>'
-        for dataset, split, shots in grid.columns
-    )
-    lines = []
-    for row in grid.rows:
-        cells = (grid.marks.get((row, column)) for column in grid.columns)
-        marks = "".join(f"<td>{''.join(_mark(m, numbers) for m in own)}</td>" if own else "<td></td>" for own in cells)
-        names = "".join(f'<th scope="row">{escape(name)}</th>' for name in row)
-        lines.append(f"<tr>{names}{marks}</tr>")
+def open_figure_html(plot: Plot) -> str:
+    """A figure that is there at once, as an image of its own, so that nothing in it can reach the page."""
+    data = base64.b64encode(svg(plot).encode()).decode()
+    title, width = escape(plot.title), round(plot.figure.get_figwidth() * 72 * SHOWN)
+    return f'<figure class="figure"><img alt="{title}" width="{width}" src="data:image/svg+xml;base64,{data}"></figure>'
+
+
+def folded_figure_html(plot: Plot) -> str:
+    """A figure that is unpacked when it is opened."""
+    width = round(plot.figure.get_figwidth() * 72 * SHOWN)
     return (
-        '<div class="wide"><table class="coverage"><thead><tr><th>method</th><th>backbone</th><th>variant</th>'
-        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<details class="figure" data-width="{width}"><summary>{escape(plot.caption)}</summary><div class="wide">'
+        f'<script type="text/plain" data-packed="gzip">{packed(svg(plot))}</script></div></details>'
     )
 
 
-def _mark(mark: Mark, numbers: Numbers) -> str:
-    told = escape(f"seed {mark.seed}: {mark.state}{': ' + mark.why if mark.why else ''}")
-    number = numbers.get(mark.folder) if mark.folder else None
-    sign = SIGNS[mark.state]
-    if number is None:
-        return f'<span class="mark {mark.state}" title="{told}" aria-label="{told}">{sign}</span>'
-    return f'<a class="mark {mark.state}" href="#run-{number}" title="{told}" aria-label="{told}">{sign}</a>'
+# -- coverage ---------------------------------------------------------------------------------------------
+
+
+def coverage_html(grid: Coverage, signs: Mapping[tuple[str, str, str], Look]) -> str:
+    """Per protocol a table of methods and datasets with how many runs are done; pressed, it lists these runs."""
+    parts = []
+    for number, protocol in enumerate(PROTOCOL_NAMES):
+        datasets, rows = grid.of_protocol(number)
+        if not rows:
+            continue
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in datasets)
+        lines = []
+        for row, by_dataset in rows.items():
+            look = next((look for key, look in signs.items() if key[0] == row[0]), None)
+            cells = "".join(_done(by_dataset.get(name, []), row[0], name, protocol) for name in datasets)
+            lines.append(f'<tr><th scope="row">{glyph(look)}{escape(grid.label(row))}</th>{cells}</tr>')
+        each = max(len(marks) for by_dataset in rows.values() for marks in by_dataset.values())
+        parts.append(
+            f'<figure class="table"><figcaption>{protocol}: finished runs, {each} expected in each cell</figcaption>'
+            f'<div class="wide" tabindex="0"><table class="coverage"><thead><tr><th>method</th>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></div></figure>"
+        )
+    return "".join(parts)
+
+
+def _done(marks: Sequence[Mark], method: str, dataset: str, protocol: str) -> str:
+    if not marks:
+        return "<td></td>"
+    done, broken = (sum(mark.state == state for mark in marks) for state in (DONE, BROKEN))
+    kind = "all" if done == len(marks) else "some" if done else "none"
+    shown = "✓" if kind == "all" else f"{done}/{len(marks)}"
+    told = f"{method}, {dataset}, {protocol}: {done} of {len(marks)} runs are done, {broken} unfinished or damaged"
+    wrong = f'<span class="broken">✗{broken}</span>' if broken else ""
+    return (
+        f'<td class="{kind}"><button type="button" class="find" data-find="{escape(f"{method} {dataset}")}" '
+        f'title="{escape(told)}" aria-label="{escape(told)}">{shown}{wrong}</button></td>'
+    )
 
 
 def defects_html(defects: Sequence[Defect], numbers: Numbers) -> str:
@@ -87,42 +160,8 @@ def defects_html(defects: Sequence[Defect], numbers: Numbers) -> str:
         return ""
     links = ((f"#run-{numbers[defect.folder]}", escape(str(defect.folder)), escape(defect.why)) for defect in defects)
     items = "".join(f'<li><a href="{link}"><code>{folder}</code></a>: {why}</li>' for link, folder, why in links)
-    return f"<details open><summary>{len(defects)} unfinished, damaged or twice</summary><ul>{items}</ul></details>"
-
-
-def runs_html(runs: Sequence[Run], numbers: Numbers) -> str:
-    """One line per finished run."""
-    names = [name for name in SHOWN_METRICS if any(name in run.metrics for run in runs)]
-    lines = []
-    for run in runs:
-        words = (run.method, run.backbone, run.setting or run.variant, run.dataset, run.split, run.shots, run.seed)
-        keys = "".join(
-            f'<td data-v="{escape(str(word))}" class="{"n" if isinstance(word, int) else ""}">{escape(str(word))}</td>'
-            for word in words[1:]
-        )
-        values = "".join(_metric(run.metrics.get(name), name) for name in names)
-        first = f'<th scope="row"><a href="#run-{numbers[run.folder]}">{escape(run.method)}</a></th>'
-        lines.append(f'<tr data-n="{numbers[run.folder]}">{first}{keys}{values}</tr>')
-    titles = [METRICS[n].title + (f" ({METRICS[n].unit})" if METRICS[n].unit else "") for n in names]
-    return (
-        '<div class="wide"><table class="sortable" id="runs-table"><thead><tr>'
-        f"{heads(RUN_COLUMNS, titles)}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _metric(value: float | None, name: str) -> str:
-    return value_cell(value, "not defined" if value is None else f"{value:.{METRICS[name].digits}f}")
-
-
-def figure_html(plot: Plot, opened: bool) -> str:
-    """A figure as an image of its own, so that nothing in it can reach the page."""
-    data = base64.b64encode(svg(plot).encode()).decode()
-    title = escape(plot.title)
-    width = round(plot.figure.get_figwidth() * 96)
-    return (
-        f'<details class="figure"{" open" if opened else ""}><summary>{title}</summary><div class="wide">'
-        f'<img alt="{title}" width="{width}" src="data:image/svg+xml;base64,{data}"></div></details>'
-    )
+    opened = " open" if len(defects) <= 10 else ""
+    return f"<details{opened}><summary>{len(defects)} unfinished, damaged or twice</summary><ul>{items}</ul></details>"
 
 
 def options_html(values: Iterable[object]) -> str:

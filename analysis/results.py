@@ -39,6 +39,9 @@ class Run:
 
     A test on another dataset than the one that was trained on has the split "target", ``dataset`` "source → target", and the
     two names in ``source`` and ``target``, which are empty for all other runs; what was changed is that of the training.
+
+    ``classes`` is how many there were to choose from, 0 where that is not known. Of one class no metric is defined: any method
+    classifies all of it right.
     """
 
     method: str
@@ -62,6 +65,7 @@ class Run:
     split_hash: str = ""
     source: str = ""
     target: str = ""
+    classes: int = 0
 
     @property
     def changes(self) -> Mapping[str, tuple[Any, Any]]:
@@ -82,6 +86,11 @@ class Run:
         if self.changed is None:
             return self.variant
         return ", ".join(f"{short_key(key)}={value}" for key, value in sorted(self.used.items()))
+
+    @property
+    def differs(self) -> str:
+        """What is not as in the config files, for a legend; "" where nothing is."""
+        return f"{self.variant}, settings not recorded" if self.changed is None else self.setting
 
     @property
     def series(self) -> tuple[str, str, str]:
@@ -226,6 +235,7 @@ def read_run(folder: Path) -> Run:
         trained = record.get("source") or {}
         changed, kind = record.get("changed"), (trained or record).get("split_kind", OWN_SPLIT)
         target = _dataset_name(record, folder)
+        classes = len(record["classnames"]) if isinstance(record.get("classnames"), list) else 0
         if changed is not None and kind != OWN_SPLIT:  # makes another row of every table, whatever the config files say
             changed = changed | {"split": {"config_file": OWN_SPLIT, "run": kind}}
         return Run(
@@ -236,7 +246,7 @@ def read_run(folder: Path) -> Run:
             int(record["num_shots"]),
             int(record["seed"]),
             record["variant"],
-            {name: None if value is None else float(value) for name, value in record["metrics"].items()},
+            {name: None if value is None or classes == 1 else float(value) for name, value in record["metrics"].items()},
             bool(record["rehearsal"]),
             folder,
             record.get("modality") or "unknown",
@@ -250,6 +260,7 @@ def read_run(folder: Path) -> Run:
             str((record.get("fingerprints") or {}).get("split") or ""),
             trained.get("dataset", ""),
             target if trained else "",
+            classes,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error

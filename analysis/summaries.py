@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.metrics import METRICS, Metric
-from analysis.render import Cell
+from analysis.render import UNDEFINED, Cell
 from analysis.results import Run
 from analysis.stats import average_hm, ci95, mean
 
-UNDEFINED = "not defined"
 Series = tuple[str, str, str]  # method, backbone, setting
 Grid = Mapping[tuple[str, int], tuple[float, ...]]  # (dataset, seed) -> a value, or base and new
 Statistic = Callable[[Sequence[Sequence[float]]], float]  # one number of the tuples of all datasets
@@ -65,6 +64,12 @@ def names_of(runs: Sequence[Run]) -> Series:
     return first.method, first.backbone, merged({run.variant for run in runs}) + changed
 
 
+def rows_of(runs: Sequence[Run]) -> tuple[list[tuple[Series, list[Run]]], tuple[str, ...]]:
+    """A row per series: its names and runs; and what of each row is not as in the config files."""
+    rows = [(names_of(own), own) for own in by_series(runs).values()]
+    return rows, tuple(own[0].differs for _, own in rows)
+
+
 def merged(variants: set[str]) -> str:
     """``nctx4_csc, nctx5_csc`` -> ``nctx4|nctx5_csc``: the config files differ between datasets."""
     parts = [name.split("_") for name in sorted(variants)]
@@ -103,7 +108,8 @@ def average_cell(own: Sequence[Run], everyone: Sequence[Run], scope: Scope) -> C
     wanted = scope.defined_on(everyone)
     if not wanted:
         return Cell(note=UNDEFINED, digits=scope.scale.digits)
-    return summary(scope.grid(own), replace(scope, datasets=wanted), lambda rows: mean([row[0] for row in rows]))
+    cell = summary(scope.grid(own), replace(scope, datasets=wanted), lambda rows: mean([row[0] for row in rows]))
+    return replace(cell, covers=data_of(own, everyone, wanted))
 
 
 def hm_cell(own: Sequence[Run], everyone: Sequence[Run], scope: Scope, how: str) -> Cell:
@@ -114,7 +120,18 @@ def hm_cell(own: Sequence[Run], everyone: Sequence[Run], scope: Scope, how: str)
     if not datasets:
         return Cell(note=UNDEFINED, digits=scope.scale.digits)
     pairs = {key: (*base[key], *new[key]) for key in base if key in new}
-    return summary(pairs, replace(scope, datasets=datasets), lambda rows: average_hm(rows, how))
+    cell = summary(pairs, replace(scope, datasets=datasets), lambda rows: average_hm(rows, how))
+    return replace(cell, covers=data_of(own, everyone, datasets))
+
+
+def data_of(own: Sequence[Run], everyone: Sequence[Run], datasets: Sequence[str]) -> frozenset[tuple[str, str, str]]:
+    """Dataset, kind of split and hash of the data of these runs; a hash that a run does not tell is taken to be the others'."""
+    known = {(run.dataset, run.split_kind): run.split_hash for run in reversed(everyone) if run.split_hash}
+    return frozenset(
+        (run.dataset, run.split_kind, run.split_hash or known.get((run.dataset, run.split_kind), ""))
+        for run in own
+        if run.dataset in datasets
+    )
 
 
 def split_of(runs: Sequence[Run], split: str) -> list[Run]:

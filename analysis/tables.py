@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.counted import PAIR, apart_notes, counted
-from analysis.render import Cell, Table, render
+from analysis.render import KEYS, Cell, Table, render
 from analysis.results import Run, short_key
-from analysis.summaries import Scope, average_cell, by_series, hm_cell, names_of, split_of
+from analysis.summaries import Scope, average_cell, hm_cell, rows_of, split_of
+from analysis.words import listed, shots_of
 
 __all__ = ["HM_NAMES", "ablation_tables", "base2new_table", "few_shot_table", "modality_tables", "render"]
 
@@ -19,13 +20,7 @@ HM_NAMES = {
     "arithmetic": "arithmetic mean of base and new (as printed by Biomed-DPT)",
 }
 HM_COLUMNS = {"of-averages": "HM of averages", "of-datasets": "average of HMs", "arithmetic": "arithmetic mean"}
-KEYS = ("method", "backbone", "variant")
 Rows = Sequence[tuple[tuple[str, ...], Sequence[Run]]]  # names of a row, and its runs
-
-
-def series_rows(runs: Sequence[Run]) -> Rows:
-    """One row per method, backbone and setting."""
-    return [(names_of(own), own) for own in by_series(runs).values()]
 
 
 def heading(task: str, scope: Scope, runs: Sequence[Run], what: str) -> str:
@@ -38,18 +33,23 @@ def heading(task: str, scope: Scope, runs: Sequence[Run], what: str) -> str:
 
 def undefined_notes(columns: Mapping[str, Sequence[Run]], scope: Scope) -> tuple[str, ...]:
     """A line per column in which the metric is not defined on a dataset."""
-    left_out = {name: sorted(set(scope.datasets) - set(scope.defined_on(runs))) for name, runs in columns.items()}
-    title = scope.scale.title
-    return tuple(f"{title} is not defined on {', '.join(out)} ({name}): left out." for name, out in left_out.items() if out)
+    notes = []
+    for name, runs in columns.items():
+        out = sorted(set(scope.datasets) - set(scope.defined_on(runs)))
+        if out:
+            alone = {run.dataset for run in runs if run.classes == 1} >= set(out)
+            why = " (one class, which any method classifies right)" if alone else ""
+            notes.append(f"{scope.scale.title} is not defined on {', '.join(out)} ({name}): left out{why}.")
+    return tuple(notes)
 
 
 def warning_notes(runs: Sequence[Run]) -> tuple[str, ...]:
     """A line per dataset and warning of its runs, each once; and one where a dataset's runs are not on the same data."""
     said = [f"{run.dataset}: {warning}." for run in runs for warning in run.warnings]
-    return tuple(dict.fromkeys([*said, *_unequal_data(runs)]))
+    return tuple(dict.fromkeys([*said, *unequal_data(runs)]))
 
 
-def _unequal_data(runs: Sequence[Run]) -> list[str]:
+def unequal_data(runs: Sequence[Run]) -> list[str]:
     """A line per dataset under whose name runs have other images, classes or parts than others of the same kind of split."""
     first: dict[tuple[str, str], dict[str, Run]] = {}
     for run in runs:
@@ -57,7 +57,7 @@ def _unequal_data(runs: Sequence[Run]) -> list[str]:
             first.setdefault((run.dataset, run.split_kind), {}).setdefault(run.split_hash, run)
     return [
         f"{dataset}: NOT COMPARABLE, its runs differ in images, class names or parts of the split, in {len(found)} ways: "
-        f"as {', '.join(f'{run.method} seed {run.seed}' for run in list(found.values())[:4])}."
+        f"as {listed((f'{run.method} seed {run.seed}' for run in found.values()), 4)}."
         for (dataset, _), found in first.items()
         if len(found) > 1
     ]
@@ -75,14 +75,14 @@ def few_shot_table(
         rows, keys: other rows than one per method.
     """
     shots = sorted({run.shots for run in runs})
-    columns = {f"{k} shots": [run for run in runs if run.shots == k] for k in shots}
-    body = []
-    for names, own in rows or series_rows(runs):
+    columns = {shots_of(k): [run for run in runs if run.shots == k] for k in shots}
+    body, (own_rows, settings) = [], rows_of(runs)
+    for names, own in rows or own_rows:
         parts = ([run for run in own if run.shots == k] for k in shots)
         cells = (average_cell(part, all_rows, scope) for part, all_rows in zip(parts, columns.values(), strict=True))
         body.append((names, tuple(cells)))
     title, notes = heading("Few-shot", scope, runs, what), undefined_notes(columns, scope) + warning_notes(runs)
-    return Table(title, keys, tuple(columns), tuple(body), notes, scope.best)
+    return Table(title, keys, tuple(columns), tuple(body), notes, scope.best, () if rows else settings)
 
 
 def base2new_table(
@@ -103,15 +103,15 @@ def base2new_table(
     several = len(scope.datasets) > 1
     hms = () if not scope.has_hm else hms if several else ("of-averages",)
     columns = {split: split_of(runs, split) for split in ("base", "new")}
-    body = []
-    for names, own in rows or series_rows(runs):
+    body, (own_rows, settings) = [], rows_of(runs)
+    for names, own in rows or own_rows:
         cells = [average_cell(split_of(own, split), all_rows, scope) for split, all_rows in columns.items()]
         body.append((names, (*cells, *(hm_cell(own, runs, scope, how) for how in hms))))
     headings = [HM_COLUMNS[how] if several else "HM" for how in hms]
     meaning = "; ".join(f"{HM_COLUMNS[how]}: {HM_NAMES[how]}" for how in hms) if several else "HM = 2BN/(B+N)"
     title = heading("Base-to-new", scope, runs, what) + (f"; {meaning}" if hms else "")
     notes = undefined_notes(columns, scope) + warning_notes(runs) + apart_notes(runs)
-    return Table(title, keys, ("base", "new", *headings), tuple(body), notes, scope.best)
+    return Table(title, keys, ("base", "new", *headings), tuple(body), notes, scope.best, () if rows else settings)
 
 
 # -- per modality -----------------------------------------------------------------------------------------
@@ -131,10 +131,11 @@ def modality_tables(runs: Sequence[Run], scope: Scope) -> list[Table]:
             continue
         for k in sorted({run.shots for run in runs if run.split == splits[-1]}):
             chosen = [run for run in runs if run.split in splits and run.shots == k]
-            rows = tuple((names, _modality_cells(own, chosen, splits, scopes)) for names, own in series_rows(chosen))
+            own_rows, settings = rows_of(chosen)
+            rows = tuple((names, _modality_cells(own, chosen, splits, scopes)) for names, own in own_rows)
             kind = HM_NAMES["of-averages"] if len(splits) > 1 else f"{splits[0]} classes"
-            title = heading(f"{k} shots, {kind},", scope, chosen, "per modality")
-            tables.append(Table(title, KEYS, tuple(members), rows, notes + warning_notes(chosen), scope.best))
+            title = heading(f"{shots_of(k)}, {kind},", scope, chosen, "per modality")
+            tables.append(Table(title, KEYS, tuple(members), rows, notes + warning_notes(chosen), scope.best, settings))
     return tables
 
 
@@ -172,7 +173,7 @@ def ablation_tables(runs: Sequence[Run], method: str, scope: Scope) -> list[Tabl
         for k in sorted({run.shots for run in pairs}):
             of_k = [run for run in pairs if run.shots == k]
             keys, rows = setting_rows(of_k)
-            title = f"{k} shots, {what}{', '.join(narrowed.datasets)}"
+            title = f"{shots_of(k)}, {what}{', '.join(narrowed.datasets)}"
             table = base2new_table(of_k, title, narrowed, rows, keys, ("of-averages",))
             tables.append(replace(table, notes=tuple(dict.fromkeys(table.notes + apart_notes(both)))))
     return tables

@@ -21,6 +21,7 @@ from backbones.phantomclip import phantomclip
 from backbones.pmcclip import pmcclip, pmcclip_as_trained
 from backbones.pooled_only import skip_what_is_not_pooled
 from backbones.pubmedclip import pubmedclip
+from backbones.threads import set_threads
 from backbones.visual_prompts import VisualPrompt, zero_vectors
 from dassl.data.loader import scoped_seed
 from dassl.utils import UserError, nearest
@@ -88,6 +89,8 @@ def build_backbone(
         skip_what_is_not_pooled(backbone)
         _loaded.clear()
         _loaded[key] = backbone.to(device)
+    if torch.device(device).type == "cpu":
+        set_threads(_loaded[key])
     return _loaded[key]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that only a GPU can tell, by one command, on a machine that reaches no package registry:
+# All that only a GPU can tell, on a machine that reaches no package registry: gpu.sh pack | run OUT [--minutes 12] …
 #   bash benchmarks/gpu.sh pack                      at home: the wheels that such a machine lacks, into .gpu/ (below 50 MB)
 #   bash benchmarks/gpu.sh run OUT [--minutes 12]    there, with .gpu/ beside: tests and measurements; results in OUT as they come
 #   bash benchmarks/gpu.sh run OUT --device cpu --minutes 5 [--tiny]    see at home that it works; the numbers mean nothing
@@ -8,6 +8,7 @@
 # The table is written into the docs from what came back:
 #   python -m benchmarks.gpu --from OUT/gpu.json --out docs/PERFORMANCE.md
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wheels="${GPU_WHEELS:-.gpu}"
 usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }

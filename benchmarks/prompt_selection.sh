@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Zero-shot with the template and with the LLM prompts, and BiomedDPT with each prompt selection, in the rehearsal world:
-#   benchmarks/prompt_selection.sh [DATASET …]     (btmri busi retina; SHOTS 4, SEEDS "1 2 3", OUTPUT output/prompts)
+# Zero-shot with template and LLM prompts, and BiomedDPT with each prompt selection, rehearsed: prompt_selection.sh [DATASET …]
+#   DATASET (btmri busi retina); from the environment SHOTS (4), SEEDS (1 2 3), OUTPUT (output/prompts), FORMAT (markdown)
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export DATA="${DATA:-data/phantom}" BACKBONE="${BACKBONE:-PhantomCLIP}" OUTPUT="${OUTPUT:-output/prompts}"
 shots="${SHOTS:-4}"

@@ -8,6 +8,7 @@ padded to BiomedCLIP's size, so that texts have about as many tokens as with Pub
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -27,10 +28,17 @@ BERT = {"architectures": ["BertModel"], "model_type": "bert", "vocab_size": 3052
         "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512,
         "type_vocab_size": 2, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0}  # fmt: skip
 EMBED_DIM = 512
+# both towers at half their width
+HALVED = ({"timm_model_name": "vit_small_patch16_224"},
+          {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536})  # fmt: skip
 
 
-def write_random_model(folder: Path, seed: int = 0) -> Path:
-    """``folder`` in open_clip's local-dir layout, whole or not at all; one that is there is left alone."""
+def write_random_model(folder: Path, seed: int = 0, halved: bool = False) -> Path:
+    """``folder`` in open_clip's local-dir layout, whole or not at all; one that is there is left alone.
+
+    Args:
+        halved: both towers have half of BiomedCLIP's width.
+    """
     from backbones.phantomclip import WEIGHTS
 
     folder = Path(folder)
@@ -42,25 +50,27 @@ def write_random_model(folder: Path, seed: int = 0) -> Path:
         new.mkdir()
         for name in TOKENIZER:
             shutil.copy(WEIGHTS / name, new / name)
-        (new / "config.json").write_text(json.dumps(BERT, indent=1))
+        own_vision, own_text = HALVED if halved else ({}, {})
+        vision: dict[str, Any] = VISION | own_vision
+        (new / "config.json").write_text(json.dumps(BERT | own_text, indent=1))
         config = {
-            "model_cfg": {"embed_dim": EMBED_DIM, "vision_cfg": VISION, "text_cfg": TEXT},
+            "model_cfg": {"embed_dim": EMBED_DIM, "vision_cfg": vision, "text_cfg": TEXT},
             "preprocess_cfg": {"mean": MEAN, "std": STD},
         }
         (new / "open_clip_config.json").write_text(json.dumps(config, indent=1))
-        _write_weights(new, seed)
+        _write_weights(new, seed, vision)
         new.rename(folder)
     return folder
 
 
-def _write_weights(folder: Path, seed: int) -> None:
+def _write_weights(folder: Path, seed: int, vision: dict[str, Any]) -> None:
     import torch
     from open_clip.model import CustomTextCLIP
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)
     text: dict[str, Any] = TEXT | {"hf_model_name": str(folder), "hf_model_pretrained": False}
-    model = CustomTextCLIP(embed_dim=EMBED_DIM, vision_cfg=VISION, text_cfg=text)
+    model = CustomTextCLIP(embed_dim=EMBED_DIM, vision_cfg=vision, text_cfg=text)
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
 
@@ -72,11 +82,11 @@ def make(setting: Any, folder: str) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 no folder named."""
-    words = sys.argv[1:] if argv is None else argv
-    if len(words) != 1:
-        print("error: name one folder: python -m benchmarks.random_model FOLDER", file=sys.stderr)
-        return 2
-    print(write_random_model(Path(words[0])))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.random_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="to be written, 750 MB; one that is there is left alone")
+    print(write_random_model(parser.parse_args(argv).folder))
     return 0
 
 

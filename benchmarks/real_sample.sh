@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Every method on a sample of real images with PhantomCLIP, few-shot:
-#   DATA=/path/to/sample benchmarks/real_sample.sh [DATASET]     (btmri; SHOTS 16, SEEDS "1 2 3", OUTPUT output/real_sample)
+# Every method on a sample of real images with PhantomCLIP, few-shot: real_sample.sh [DATASET]
+#   DATASET (btmri); from the environment DATA, the sample's folder, and SHOTS (16), SEEDS (1 2 3), OUTPUT (output/real_sample)
 #
 # PhantomCLIP never saw a real image: the published settings, made for BiomedCLIP, leave a shared context at chance on it. So
 # what is trained here is trained harder and on milder crops, with a context for each class where a method has that switch.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${DATA:?folder of the real images}"
 export DATA BACKBONE="${BACKBONE:-PhantomCLIP}" OUTPUT="${OUTPUT:-output/real_sample}"

@@ -5,6 +5,7 @@ What the process costs before it measures anything (imports, memory) is measured
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -66,7 +67,11 @@ class OwnMemory:
 
 def main(argv: list[str]) -> int:
     """Run one task and write its result; an error is left to end the process."""
-    task, out = json.loads(argv[0]), Path(argv[1])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
+    parser.add_argument("task", type=json.loads, help="setting, call and arguments, as benchmarks.setting.isolated writes them")
+    parser.add_argument("out", type=Path, help="file for the result")
+    args = parser.parse_args(argv)
+    task, out = args.task, args.out
     setting = Setting(**task["setting"])
     process: dict[str, float] = {"start_bytes": peak_bytes()}
     started = time.perf_counter()

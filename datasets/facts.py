@@ -139,4 +139,4 @@ def facts_without_images(cfg: CfgNode, classnames: Sequence[str]) -> DatasetFact
     else:
         words = plain_words(cls, cfg)
         words["template"] = run_template or words["template"]  # the class need not know what its object said
-    return DatasetFacts(name, classnames=tuple(classnames), **words)
+    return DatasetFacts(name, classnames=tuple(classnames), ordered=bool(getattr(cls, "ordered", False)), **words)

@@ -105,14 +105,16 @@ def gpu(_: Asked) -> Iterator[Finding]:
 def threads(_: Asked) -> Iterator[Finding]:
     import torch
 
+    from backbones.threads import given
     from dassl.utils import cores
 
     used, load = torch.get_num_threads(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    said = f"{used} of torch on {cores()} cores, load {load:.1f}"
+    said = f"{used} of torch on {cores()} cores ({given() or '1 for small towers'}), load {load:.1f}"
     if used > cores():
         yield Finding(WARN, "threads", said, f"more threads than cores slow each other down: export OMP_NUM_THREADS={cores()}")
     elif load > 1.5 * cores():
-        yield Finding(WARN, "threads", said, "other work is on this machine: small models are faster with OMP_NUM_THREADS=1")
+        mend = f"unset {given()}, or OMP_NUM_THREADS=1" if given() else "they have it; large ones wait for the other work"
+        yield Finding(WARN, "threads", said, f"other work is on this machine: small models are faster with one thread: {mend}")
     else:
         yield Finding(OK, "threads", said)
 

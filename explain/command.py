@@ -1,6 +1,6 @@
 """The command behind ``python -m explain``.
 
-    python -m explain RUN images/ -o maps/           # where the model looks, without and with prompts, side by side
+    python -m explain RUN images/ -o maps/           # where the model looks, without and with prompts; maps/index.html
     python -m explain RUN --interpret                # vocabulary words nearest to the learned context
     python -m explain RUN images/ --embedding tsne -o figure.png
     python -m explain --table --root data/phantom    # attention on the lesion without and with zero vectors
@@ -33,16 +33,18 @@ from entry import program
 from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_images, write_pictures, zero_vector_effect
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
+from explain.page import INDEX, Entry, write_index
 from explain.saliency import MAPS
-from runs.arguments import add_run_arguments
+from runs.arguments import add_run_arguments, run_place
 from runs.config import default_config, merge_file
-from runs.inference import find_images, image_batches, load_run
+from runs.inference import find_images, image_batches, load_run, probabilities
 from trainers.base import VLTrainer
 from trainers.biomed_dpt import BiomedDPT
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "trainers" / "BiomedDPT" / "few_shot.yaml"
 STYLES = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}
 NUMBERS = "shift.csv"
+HEADS = ("map", "moved %", "on prompts %", "lesion area %", "on lesion without %", "on lesion with %")
 FIGURES = ("png", "pdf", "svg", "jpg", "jpeg")
 
 
@@ -50,7 +52,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m explain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", nargs="?", type=Path, help="folder of a trained run")
+    parser.add_argument("run", nargs="?", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
     parser.add_argument("images", nargs="*", help="image files, and folders of them")
     parser.add_argument("-o", "--output", type=Path, help="folder of the pictures, or file of the figure or table")
     parser.add_argument("--map", nargs="+", default=[], metavar="KIND", help=f"kinds of maps: {', '.join(MAPS)} (all)")
@@ -109,33 +111,44 @@ def explain_images(args: argparse.Namespace) -> int:
         raise UserError("maps need images and a folder to be written to: python -m explain RUN images/ -o maps/")
     kinds = args.map or list(MAPS)
     require_writable(args.output, folder=True)
-    require_writable(args.output / NUMBERS)
+    for name in (NUMBERS, INDEX):
+        require_writable(args.output / name)
     paths = find_images(args.images)
     trainer = loaded(args)
     if args.target and args.target not in trainer.classnames:
         raise UserError(f'the run has no class "{args.target}".{nearest(args.target, trainer.classnames)}')
     prompt = chosen_prompt(args, trainer.backbone, trainer.visual_prompt())
     shifts: list[Shift] = []
-    skipped, done = 0, 0
+    entries: list[Entry] = []
+    skipped = 0
     for found, images, unreadable in image_batches(trainer, paths, BATCH_SIZE):
         for one in unreadable:
             print(f"unreadable, skipped: {one.path}: {one.reason}", file=sys.stderr)
         skipped += len(unreadable)
         if not found:
             continue
-        classes = trainer.model_inference(images).argmax(dim=1)
+        likeliest = probabilities(trainer, images).max(dim=1)
+        classes = likeliest.indices.to(images.device)
         if args.target:
             classes = torch.full_like(classes, trainer.classnames.index(args.target))
         pictures, numbers = compare_images(trainer, found, images, prompt, kinds, classes)
-        write_pictures(args.output, found, pictures, done + 1, images.shape[-1])
+        files = write_pictures(args.output, found, pictures, len(entries) + 1, images.shape[-1])
         shifts += [one for of_image in numbers for one in of_image]
-        done += len(found)
+        names = [[trainer.classnames[label] for label in labels.tolist()] for labels in (likeliest.indices, classes)]
+        rows = [[_cells(one) for one in of_image] for of_image in numbers]
+        entries += map(Entry, files, found, names[0], likeliest.values.tolist(), names[1], rows)
     _write_csv(args.output / NUMBERS, Shift, shifts)
-    rows = [[one.image.name, one.kind, *map(_percent, list(asdict(one).values())[2:])] for one in shifts]
-    heads = ["image", "map", "moved %", "on prompts %", "lesion area %", "on lesion without %", "on lesion with %"]
-    print(tabulate(rows, headers=heads, disable_numparse=True))
-    print(f"{done} pictures and {NUMBERS} in {args.output}")
+    title = f"{trainer.cfg.TRAINER.NAME} on {trainer.backbone.name}: where it looks"
+    notes = [f"Run {args.run}; classes: {', '.join(trainer.classnames)}", f"Compared: {_words(prompt)}"]
+    index = write_index(args.output, title, notes, HEADS, entries)
+    print(tabulate([[one.image.name, *_cells(one)] for one in shifts], headers=["image", *HEADS], disable_numparse=True))
+    print(f"{len(entries)} pictures and {NUMBERS} in {args.output}; look at them: {index}")
     return 3 if skipped else 0
+
+
+def _cells(one: Shift) -> list[str]:
+    """A map's numbers, in the order of :data:`HEADS`."""
+    return [one.kind, *map(_percent, list(asdict(one).values())[2:])]
 
 
 def _percent(value: float | None) -> str:

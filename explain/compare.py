@@ -82,11 +82,20 @@ def _row(found: Shift, about: str, image: Tensor, grids: Sequence[Tensor]) -> li
     return row
 
 
-def write_pictures(folder: Path, paths: Sequence[Path], pictures: Sequence[list[list[Panel]]], start: int, size: int) -> None:
-    """``<number>_<name>.png`` per image, numbered from ``start``; the mask's border is drawn where there is one."""
+def write_pictures(
+    folder: Path, paths: Sequence[Path], pictures: Sequence[list[list[Panel]]], start: int, size: int
+) -> list[str]:
+    """``<number>_<name>.png`` per image, numbered from ``start``; the mask's border is drawn where there is one.
+
+    Returns:
+        The names of the files.
+    """
+    names = []
     for number, (path, rows) in enumerate(zip(paths, pictures, strict=True), start=start):
         masked = mask_path(path)
-        draw(rows, folder / f"{number:04d}_{path.stem}.png", outline=read_mask(masked, size) if masked else None)
+        names.append(f"{number:04d}_{path.stem}.png")
+        draw(rows, folder / names[-1], outline=read_mask(masked, size) if masked else None)
+    return names
 
 
 def measure(

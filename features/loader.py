@@ -36,6 +36,11 @@ class FeatureLoader:
     def dataset(self) -> FeatureLoader:
         return self
 
+    @property
+    def epochs_ahead(self) -> int:
+        """For how many epochs views are encoded at a time: the first step of so many epochs waits for it."""
+        return self._store.ahead
+
     def set_epoch(self, epoch: int) -> None:
         """Which epoch's views the next iteration gives."""
         self._epoch = epoch

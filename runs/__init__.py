@@ -2,8 +2,9 @@
 
 Here belong a run's config (``config``, ``overrides``, ``settings``), what it is and where it lies (``identity``), which runs a
 protocol has (``tasks``, ``protocols``), how one is run, alone or with other seeds (``run``, ``seed_batch``), how far it came
-(``progress``), what it leaves behind (``records``, ``departures``), and a finished one on new images (``inference``). How a
-method learns is in ``trainers``, which this package stands on; what is made of many runs' files is in ``analysis``.
+(``progress``), what it leaves behind (``records``, ``departures``), and a finished one on new images (``inference``), also one
+that was shared (``packed``, ``hub``). How a method learns is in ``trainers``, which this package stands on; what is made of
+many runs' files is in ``analysis``.
 
 Importing this package loads no model library: the door's functions are fetched when they are asked for.
 """

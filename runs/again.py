@@ -39,6 +39,7 @@ PLACES = (
     "FEATURES.MODE",
     "DATALOADER.NUM_WORKERS",
     "USE_CUDA",
+    "LOGGER",
 )
 TAKEN_AS_THEY_WERE = (
     "output_root",

@@ -5,10 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from runs.tasks import TASKS
 
 KEY = re.compile(r"[A-Z]+(\.[A-Z_0-9]+)+")  # of a config; as in datasets.config, which loads more than arguments need
+
+HUB = "hf:/"  # how the address of a run on the hub begins, also where a Path has made one slash of two
+
+
+def is_address(run: str | Path) -> bool:
+    """Whether a run is named by ``hf://ORG/NAME[@REVISION]`` and not by a folder."""
+    return str(run).startswith(HUB)
+
+
+def run_place(text: str) -> Path | str:
+    """An argument that names a run: a folder as a path, an address as it is."""
+    return text if is_address(text) else Path(text)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +30,20 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone-path", default="", help="where the backbone's weights lie now")
     parser.add_argument("--device", default="", help="cpu or cuda; by default a GPU where there is one")
     parser.add_argument("--classnames", nargs="+", default=(), help="other classes, for prompts that transfer")
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of predict.py on labelled images, and of what they leave behind."""
+    told = parser.add_argument_group("labelled images: a folder of class folders, a CSV, or a dataset's YAML file")
+    told.add_argument("--calibrate", type=Path, metavar="LABELLED", help="learn temperature and sets: RUN/calibration.json")
+    told.add_argument("--evaluate", type=Path, metavar="LABELLED", help="metrics with intervals; with -o as JSON")
+    told.add_argument("--part", default="", choices=("train", "val", "test"), help="of LABELLED, where it has such parts")
+    told.add_argument(
+        "--data", nargs="+", default=(), metavar="KEY VALUE", help="keys of DATASET that say how to read LABELLED"
+    )
+    told.add_argument("--calibrated", action="store_true", help="calibrated probabilities and prediction sets")
+    told.add_argument("--coverage", type=float, default=0.9, help="how often a set shall hold the true class (0.9)")
+    told.add_argument("--penalty", type=float, default=0.0, help="of --calibrate: RAPS's, for smaller sets; 0 is APS")
 
 
 def training_arguments(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -53,6 +80,9 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model-dir", default="", help="folder of the trained run for --eval-only")
     parser.add_argument("--load-epoch", type=int, help="epoch to load for --eval-only; the last one by default")
     parser.add_argument("--restart", action="store_true", help="an unfinished run begins anew, not from its last checkpoint")
+    parser.add_argument(
+        "--verbose", action="store_true", help="the whole log, not a line per epoch; log.txt has it all the same"
+    )
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     parser.add_argument("--from-results", default="", metavar="FILE", help="make the run of a results.json again, compare")
     parser.add_argument("--despite-differences", action="store_true", help="with --from-results: on other data or weights, too")

@@ -36,6 +36,7 @@ def train(
     overrides: Mapping[str, object] | None = None,
     together: bool = False,
     targets: str | Path | Sequence[str | Path] = (),
+    verbose: bool = False,
 ) -> list[Run]:
     """Train and test a method by a protocol; what is done already is read, what was interrupted goes on.
 
@@ -56,6 +57,7 @@ def train(
         overrides: config keys and values, ``{"OPTIM.MAX_EPOCH": 20}``, over all files.
         together: train the seeds of a setting as one batch, with the methods that can.
         targets: of cross_dataset: datasets' keys or YAML files; by default all published datasets in ``root``.
+        verbose: show each run's whole log, and not a line for each epoch.
 
     Returns:
         One record per run: by shots, then seeds, then the protocol's splits. ``run.metrics["accuracy"]`` is in %,
@@ -67,7 +69,7 @@ def train(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     cfg, key = _config(method, dataset, task, backbone, config, overrides or {}, _paths(root, backbone_path))
     several = {"shots": _several(shots), "seeds": _several(seeds), "targets": _several(targets)}
-    folders = run_task(cfg, task, Path(output).expanduser(), key, **several, together=together)
+    folders = run_task(cfg, task, Path(output).expanduser(), key, **several, together=together, verbose=verbose)
     return [read_run(folder) for folder in folders]
 
 

@@ -26,6 +26,7 @@ NOT_IDENTITY = (
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
+    "LOGGER",
     "INPUT.SIZE",
     "INPUT.MAX_PIXELS",
     "FEATURES.MODE",

@@ -22,8 +22,11 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import IMAGE_SUFFIXES, PixelSettings, UnreadableImage, UserError, read_image
 from datasets.facts import facts_without_images
 from datasets.never_data import LeftOut, image_files, refuse_odd_bytes
+from runs.arguments import is_address
 from runs.config import default_config, merge_file, section_of
 from runs.cross import trained_folder
+from runs.hub import fetched
+from runs.packed import is_packed, load_packed, packed_config
 from runs.ranges import check_values
 from trainers.base import VLTrainer
 
@@ -47,7 +50,8 @@ def load_run(
     """The trainer of a run, with what it learned, in evaluation mode; no image of its dataset is needed.
 
     Args:
-        folder: of the run; ``config.yaml`` and ``prompt_learner/`` suffice.
+        folder: of the run; ``config.yaml`` and ``prompt_learner/`` suffice. Or of one that was packed (docs/SHARE.md), or the
+            address of such a one on the Hugging Face hub, ``hf://ORG/NAME[@REVISION]``.
         epoch: of the checkpoint; the run's last (or best) one by default.
         backbone_path: where the backbone's weights lie now, if not where they lay in training.
         device: "cpu", "cuda", or "" for a GPU where there is one.
@@ -58,8 +62,8 @@ def load_run(
     Raises:
         UserError: no such run, no checkpoint, weights that cannot be had, classes that are not known or do not fit.
     """
-    folder = Path(folder)
-    cfg = _run_config(folder)
+    folder = local_folder(folder)
+    cfg = _run_config(folder, backbone_path)
     if cfg.TRAINER.NAME not in TRAINER_REGISTRY.registered_names():
         raise UserError(f'{folder / CONFIG} is not the config of a run: its method is "{cfg.TRAINER.NAME}"')
     check_values(cfg, section_of(cfg.TRAINER.NAME), predicts=True)
@@ -83,25 +87,36 @@ def load_run(
         raise UserError("no CUDA device here: use --device cpu")
     if full_precision:
         cfg.TRAINER[cls.section].PREC = "fp32"
-    cfg.USE_CUDA, cfg.VERBOSE = device != "cpu", False
+    cfg.USE_CUDA, cfg.VERBOSE, cfg.LOGGER = device != "cpu", False, "none"
     # how a GPU was made to train faster says nothing of how to predict
     cfg.MODEL.BACKBONE.TF32, cfg.MODEL.BACKBONE.COMPILE = False, ""
     cfg.freeze()
     trainer = cls(cfg, facts_without_images(cfg, names))
     _load(trainer, folder, epoch)
-    trained_on = record.get("fingerprints", {}).get("backbone")
+    prints = record.get("fingerprints")
+    trained_on = prints.get("backbone") if isinstance(prints, dict) else None
     if trained_on and trained_on != trainer.backbone.fingerprint():
         log.warning("warning: the weights of %s are not those that %s was trained with", trainer.backbone.name, folder)
     trainer.set_model_mode("eval")
     return trainer
 
 
-def require_run(folder: Path) -> None:
-    """Whether a folder is that of a run, as far as its config is there.
+def local_folder(run: str | Path) -> Path:
+    """The folder of a run that is named by its folder, or by its address on the hub, from where it is fetched.
 
     Raises:
-        UserError: it is not; with where one is, if there is one below it.
+        UserError: an address where no run can be had.
     """
+    return fetched(str(run)) if is_address(run) else Path(run)
+
+
+def require_run(run: str | Path) -> None:
+    """Whether there is a run, as far as its config is there.
+
+    Raises:
+        UserError: there is none; with where one is, if there is one below the folder.
+    """
+    folder = local_folder(run)
     path = folder / CONFIG
     if not os.path.lexists(path):
         below = next(iter(sorted(folder.rglob(CONFIG))), None) if folder.is_dir() else None
@@ -109,11 +124,13 @@ def require_run(folder: Path) -> None:
         raise UserError(f"{folder} is not the folder of a run: no {CONFIG} there{hint}")
 
 
-def _run_config(folder: Path) -> CfgNode:
+def _run_config(folder: Path, backbone_path: str) -> CfgNode:
     require_run(folder)
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{path} is not a regular file")
+    if is_packed(folder):
+        return packed_config(folder, backbone_path)
     cfg = default_config()
     merge_file(cfg, str(path))
     return cfg
@@ -128,6 +145,10 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 def _load(trainer: VLTrainer, folder: Path, epoch: int | None) -> None:
+    if is_packed(folder):
+        if epoch is not None:
+            raise UserError(f"{folder} holds what was learned after one epoch alone: leave out --epoch")
+        return load_packed(trainer, folder)
     elsewhere = trained_folder(folder) if trainer.cfg.DATASET.TRAINED_ON else None
     if trainer.learns and elsewhere and not (folder / "prompt_learner").is_dir():
         names = " ".join(f'"{name}"' for name in trainer.classnames)

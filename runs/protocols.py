@@ -80,6 +80,7 @@ def run_task(
     load_epoch: int | None = None,
     restart: bool = False,
     targets: Sequence[str | Path] = (),
+    verbose: bool = False,
 ) -> list[Path]:
     """All runs of a protocol, in folders that follow from the settings; what is done is skipped.
 
@@ -96,6 +97,7 @@ def run_task(
         restart: unfinished runs begin anew instead of going on from their last checkpoint.
         targets: of cross_dataset: names of files in configs/datasets, or paths of YAML files; by default all published datasets
             that are in DATASET.ROOT. The source's run is that of few_shot, and is not made again where it is done.
+        verbose: show each run's whole log, and not a line for each epoch.
 
     Returns:
         The folders of the runs, those that were done before among them.
@@ -122,13 +124,13 @@ def run_task(
         for stages in chain.from_iterable(by_shots):
             begin_anew(stages[0].OUTPUT_DIR)
     for of_seeds in by_shots:
-        fresh = train_together([stages[0] for stages in of_seeds]) if together else ()
+        fresh = train_together([stages[0] for stages in of_seeds], verbose) if together else ()
         for stages in of_seeds:
-            run_stages(stages, fresh, eval_only=eval_only, model_dir=model_dir, load_epoch=load_epoch)
+            run_stages(stages, fresh, eval_only=eval_only, model_dir=model_dir, load_epoch=load_epoch, verbose=verbose)
     return [Path(one.OUTPUT_DIR) for of_seeds in by_shots for stages in of_seeds for one in stages]
 
 
-def train_together(cfgs: Sequence[CfgNode]) -> list[str]:
+def train_together(cfgs: Sequence[CfgNode], verbose: bool = False) -> list[str]:
     """Train the seeds that are not done, as one batch for each epoch that they go on from.
 
     Returns the folders of what was trained; a seed whose epoch no other goes on from is left to be trained alone.
@@ -140,7 +142,7 @@ def train_together(cfgs: Sequence[CfgNode]) -> list[str]:
     fresh: list[str] = []
     for epochs, group in waiting.items():
         if len(group) > 1:
-            run_together(group)
+            run_together(group, verbose)
             fresh += [one.OUTPUT_DIR for one in group]
         else:
             print(f"seed {group[0].SEED} trains alone: no other seed that is not done has finished {epochs} epochs")
@@ -154,6 +156,7 @@ def run_stages(
     eval_only: bool = False,
     model_dir: str = "",
     load_epoch: int | None = None,
+    verbose: bool = False,
 ) -> None:
     """One seed of one protocol, stage after stage; what was run in ``fresh`` folders is done."""
     trained = model_dir or cfgs[0].OUTPUT_DIR
@@ -169,4 +172,4 @@ def run_stages(
             print(f"done already: {one.OUTPUT_DIR}")
             continue
         only = eval_only or (learns and number > 0)  # the first stage trains
-        run(one, eval_only=only, model_dir=trained, load_epoch=load_epoch, source=source)
+        run(one, eval_only=only, model_dir=trained, load_epoch=load_epoch, source=source, verbose=verbose)

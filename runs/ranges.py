@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
 from dassl.utils import UserError
+from dassl.utils.trackers import TRACKERS
 from datasets.config import flat_keys
 
 Allowed = tuple[Callable[[Any], bool], str]
@@ -22,6 +23,7 @@ CHANNELS: Allowed = (lambda value: len(value) == 3 and all(_number(one) for one 
 SEED: Allowed = (lambda value: -(2**63) <= value < 2**63, "must be below 2**63")
 RANGES: dict[str, Allowed] = {
     "SEED": SEED,
+    "LOGGER": (lambda value: value in TRACKERS, f"must be {', '.join(TRACKERS[:-1])} or {TRACKERS[-1]}"),
     "DATASET.SPLIT_SEED": SEED,
     "DATALOADER.NUM_WORKERS": AT_LEAST_0,
     "DATALOADER.TRAIN_X.BATCH_SIZE": AT_LEAST_1,

@@ -8,40 +8,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
 
 from dassl.engine import build_trainer
-from dassl.utils import Logger, set_random_seed, setup_logger
+from dassl.utils import Logger, set_random_seed
 from runs.bad_images import all_named, require_readable_tests
 from runs.identity import check_same_settings, save_config
 from runs.progress import begin_anew, discard_unbuilt, forget_lost, marked
 from runs.records import write_results
+from runs.screen import Console, EpochLines, Labelled, open_log, result, title
 from runs.seed_batch import SeedBatch
 
 log = logging.getLogger(__name__)
-
-
-class Labelled:
-    """A text stream with a label in front of each line that is written at once."""
-
-    def __init__(self, stream: TextIO, label: str) -> None:
-        self._stream, self._label = stream, label
-
-    def write(self, text: str) -> int:
-        return self._stream.write(self._label + text if text.strip() else text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def open_log(folder: str | Path, label: str = "") -> Logger:
-    """A stream into the run's log.txt and, behind ``label``, to the terminal."""
-    with redirect_stdout(Labelled(sys.stdout, label) if label else sys.stdout):
-        setup_logger(str(folder))
-        return sys.stdout
 
 
 def build(cfg: CfgNode) -> tuple[Any, dict[str, float]]:
@@ -72,27 +53,35 @@ def run(
     no_train: bool = False,
     restart: bool = False,
     source: Mapping[str, Any] | None = None,
+    verbose: bool = False,
 ) -> Any:
     """One run: build, train (or load), test, write the results file. Returns the trainer.
 
     Args:
         restart: an unfinished run begins anew instead of going on from its last checkpoint.
         source: of a test on another dataset than that of ``model_dir``: :func:`runs.cross.source_of`.
+        verbose: show the whole log, and not a line for each epoch.
     """
     folder = Path(cfg.OUTPUT_DIR)
     check_same_settings(cfg, folder)
     if restart:
         begin_anew(folder)
-    output = open_log(folder)
+    console, begun = Console(sys.stdout), time.perf_counter()
+    output = open_log(folder, console, verbose)
     try:
+        if not verbose:
+            print(title(cfg, [cfg.SEED]), file=console, flush=True)
         with redirect_stdout(output), all_named(cfg):
             trainer, timings = build(cfg)
+            trainer.screen = None if verbose else EpochLines(console)
             train: dict[str, object] = {}
             started = time.perf_counter()
             if eval_only:
                 trainer.load_model(model_dir, epoch=load_epoch)
                 trainer.test()
             elif no_train:
+                if not verbose:
+                    print(f"built, not trained: {folder}", file=console, flush=True)
                 return trainer
             else:
                 forget_lost(folder)
@@ -105,25 +94,32 @@ def run(
                 train["seeds_together"] = together
             timings["train_and_test_s" if not eval_only else "test_s"] = time.perf_counter() - started
             finish(trainer, train, timings, source)
-            return trainer
+        if not verbose:
+            print(result(getattr(trainer, "last_results", None), folder, time.perf_counter() - begun), file=console, flush=True)
+        return trainer
     except Exception as error:
         error.run_folder = folder  # where somebody who reports a fault finds its log
         raise
     finally:
+        console.end_line()
         output.close()
         discard_unbuilt(folder, output.path)
 
 
-def run_together(cfgs: Sequence[CfgNode]) -> None:
+def run_together(cfgs: Sequence[CfgNode], verbose: bool = False) -> None:
     """Runs that differ in their seed alone, trained as one batch; each folder is as after :func:`run`."""
     outputs: list[Logger] = []
+    console, begun = Console(sys.stdout), time.perf_counter()
+    if not verbose:
+        print(title(cfgs[0], [cfg.SEED for cfg in cfgs]), file=console, flush=True)
     try:
         built = []
         for cfg in cfgs:
             forget_lost(cfg.OUTPUT_DIR)
-            outputs.append(open_log(cfg.OUTPUT_DIR, f"seed {cfg.SEED}: "))
+            outputs.append(open_log(cfg.OUTPUT_DIR, Labelled(console, f"seed {cfg.SEED}: "), verbose))
             with redirect_stdout(outputs[-1]), all_named(cfg):
                 built.append(build(cfg))
+                built[-1][0].screen = None if verbose else EpochLines(outputs[-1].console)
                 log.info("trained together: seeds %s", " ".join(str(one.SEED) for one in cfgs))
         with all_named(cfgs[0]):
             require_readable_tests(built[0][0])
@@ -135,7 +131,11 @@ def run_together(cfgs: Sequence[CfgNode]) -> None:
             train = {"epochs": trainer.max_epoch, "seeds_together": marked(trainer.output_dir)}
             with redirect_stdout(output):
                 finish(trainer, train, timings | {"train_and_test_s": seconds})
+            if not verbose:
+                found = result(trainer.last_results, trainer.output_dir, time.perf_counter() - begun)
+                print(found, file=output.console, flush=True)
     finally:
+        console.end_line()
         for cfg, output in zip(cfgs, outputs, strict=False):
             output.close()
             discard_unbuilt(cfg.OUTPUT_DIR, output.path)

@@ -146,7 +146,7 @@ class SeedBatch:
             took = {"seconds": time.time() - end, "data_seconds": data_seconds}
             self.each(partial(note, **took), pages, summaries)
             end = time.time()
-        self.each(lambda trainer, page: trainer.read(page.waiting, page.losses), pages)
+        self.each(turn, pages)
 
     def step(self, batches: Sequence[dict[str, Any]]) -> list[dict[str, Tensor]]:
         """``forward_backward`` of every seed on its batch, with one pass of the text tower for all, there and back."""
@@ -177,12 +177,20 @@ def begin(trainer: CoOp, epoch: int) -> None:
     trainer.before_epoch()
     trainer.num_batches = len(trainer.train_loader_x)
     trainer.set_model_mode("train")
+    trainer.begin_steps()
+
+
+def turn(trainer: CoOp, page: Page) -> None:
+    """What a lone run does after the last step of an epoch."""
+    trainer.read(page.waiting, page.losses)
+    trainer.end_steps(page.losses)
 
 
 def note(trainer: CoOp, page: Page, summary: dict[str, Tensor], seconds: float, data_seconds: float) -> None:
     """Take in a step that took all seeds together ``seconds``, of which ``data_seconds`` for their batches."""
     page.data_time.update(data_seconds)
     page.batch_time.update(seconds)
+    trainer.pace.step(trainer.epoch, trainer.batch_idx, seconds)
     step = trainer.epoch * trainer.num_batches + trainer.batch_idx
     page.waiting.append((step, summary, trainer.get_current_lr()))
     if trainer.is_reported():

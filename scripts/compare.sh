@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run methods side by side and print the paper's two tables: compare.sh DATASET [SEED] [-- KEY VALUE …]
+# Methods side by side, and the paper's two tables of them: compare.sh DATASET [SEED] [-- KEY VALUE …]
 #   METHODS (default: all that can run), TASKS ("few_shot base2new"), SHOTS (of few_shot: 1 2 4 8 16; base2new: 16)
 # A method that cannot run on this dataset or by this protocol is left out and named below the table; a setting is taken by
 # the methods that read it. All of it is one process (python -m sweep compare).

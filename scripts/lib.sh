@@ -1,4 +1,4 @@
-# Shared by all scripts: arguments, environment, loops. A method's script sets METHOD and calls one function.
+# What the scripts of the methods share, arguments, environment, loops: lib.sh
 #
 #   DATA      folder of the datasets (data)              BACKBONE  BiomedCLIP, CLIP, PhantomCLIP, … (BiomedCLIP)
 #   OUTPUT    folder of all runs (output)                SHOTS     shots of base2new (16)
@@ -10,6 +10,8 @@
 # DATASET is the name of a file in configs/datasets, or the path of your own dataset's YAML file.
 # Arguments in the form KEY=VALUE or "KEY VALUE" pairs behind "--" are config overrides, passed through.
 set -euo pipefail
+MORE_HELP="${MORE_HELP:-} ${BASH_SOURCE[0]}"
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 DATA="${DATA:-data}"
 BACKBONE="${BACKBONE:-BiomedCLIP}"

@@ -9,6 +9,7 @@ the Pythons that did as its marker.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -84,14 +85,14 @@ def merged(by_python: Mapping[str, Mapping[str, str]]) -> list[str]:
     return lines
 
 
-def main(pythons: list[str]) -> int:
-    if not pythons:
-        sys.exit(__doc__)
-    by_python = dict(resolved(python) for python in pythons)
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pythons", nargs="+", metavar="PYTHON", help="interpreters, the oldest first")
+    by_python = dict(resolved(python) for python in parser.parse_args(argv).pythons)
     text = HEADER.format(pythons=", ".join(by_python)) + "\n".join(merged(by_python)) + "\n"
     (REPO / "requirements.lock").write_text(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's tables in one command: reproduce.sh [GRID …] [sweep arguments] [-- KEY VALUE …]; what is done is kept.
+# The paper's tables in one command, what is done is kept: reproduce.sh [GRID …] [sweep arguments] [-- KEY VALUE …]
 #   GRID: rehearsal (the default), smoke, paper_few_shot, paper_base2new, cross_dataset, ablation, … or a YAML file
-# DATA and OUTPUT as in the other scripts; python -m sweep --help has the arguments.
+# python -m sweep run --help has the sweep arguments. From the environment DATA, OUTPUT and PYTHON are read:
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 if [ $# -eq 0 ]; then set -- rehearsal; fi
 [ "$DATA" = data ] || set -- --root "$DATA" "$@"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv and installs requirements.txt, once per change of it; the other scripts source this one: setup.sh [--locked]
+# Makes .venv and installs requirements.txt, once per change of it (other scripts source this one): setup.sh [--locked]
 #   LOCKED=1 (or --locked)  the exact versions of requirements.lock, which CI has
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 REPO="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$REPO"
 if [ "${BASH_SOURCE[0]}" = "$0" ] && [ $# -gt 0 ]; then
@@ -24,3 +25,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" > "$stamp"
 fi
 export PYTHON="$REPO/.venv/bin/python"
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    echo "installed in $REPO/.venv. Every shell that calls python needs this once:"
+    echo "source .venv/bin/activate"
+fi

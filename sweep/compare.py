@@ -10,6 +10,7 @@ from pathlib import Path
 
 from analysis.choice import Choice
 from analysis.overview import Contents, show
+from datasets.base import REHEARSAL
 from sweep.command import Asked, alone_in, pairs_of, work_off
 from sweep.done import key_of
 from sweep.fit import Fit, fit
@@ -49,7 +50,8 @@ def _task(args: argparse.Namespace, task: str, jobs: list[Job], shots: Sequence[
     chosen = list(dict.fromkeys(job.method for job in jobs if job.id in found.done or job in found.ready))
     _print_unread(found)
     choice = Choice(task, (key_of(args.dataset),), chosen, (args.backbone,), tuple(shots), tuple(args.seeds))
-    status = show(args.output, choice, Contents(published=True), "terminal")
+    # beside numbers of generated images nothing published says anything
+    status = show(args.output, choice, Contents(published=not (Path(args.root) / REHEARSAL).is_file()), "terminal")
     reasons = {**found.left_out, **found.cannot}
     if reasons:
         print("\nnot in this table:")

@@ -25,6 +25,7 @@ class Outcome:
         said: the error in a line; empty where all went well.
         tail: the end of what the failed run printed, and of its traceback.
         done_before: whether there was nothing to do.
+        accuracy: of its runs in %, in words.
     """
 
     folders: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Outcome:
     seconds: float = 0.0
     peak_mb: float = 0.0
     done_before: bool = False
+    accuracy: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """For a wire."""

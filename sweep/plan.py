@@ -26,9 +26,10 @@ def described(
         own = [job for job in jobs if job.task == task]
         counts = {name: len({getattr(job, name) for job in own}) for name in ("method", "dataset", "seed")}
         facts = [f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items()]
-        shots = " ".join(map(str, sorted({job.shots for job in own})))
+        shots = sorted({job.shots for job in own})
+        shots_word = f"{' '.join(map(str, shots))} {'shot' if shots == [1] else 'shots'}"
         finished = sum(job.id in done for job in own)
-        lines.append(f"  {task}: {count} runs ({', '.join(facts)}, {shots} shots), {finished} done")
+        lines.append(f"  {task}: {count} runs ({', '.join(facts)}, {shots_word}), {finished} done")
     lines += _reasons("cannot run", cannot or {})
     lines += _reasons("left out", left_out or {})
     by_key: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: one live picture on a terminal, a line now and then elsewhere."""
+"""What a person sees of a sweep while it runs: a live picture on a terminal, a line now and then elsewhere, or for each run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from sweep.jobs import Job, Unit
 from sweep.outcome import Outcome
 from sweep.rates import Rates, clock
 
-EVERY = 30.0  # seconds between two lines where there is no terminal
+FEW = 40  # runs: up to so many have a line each
+EVERY = 30.0  # seconds between two lines of more runs, where there is no terminal
 KNOWN = 5  # runs that must have ended before anything is said of the time left
 
 
 class LiveScreen:
-    """Counts, rate, time left, and what each slot does. Failures are printed as they happen.
+    """Counts, rate, time left, and what each slot does. Failures are printed as they happen, and of few runs each one's end.
 
     Args:
         jobs: what is to be done now.
@@ -34,6 +35,7 @@ class LiveScreen:
     def __init__(self, jobs: Sequence[Job], before: int, rates: Rates, slots: int = 1) -> None:
         self._left = {job.id: job for job in jobs}
         self._before, self._total, self._slots = before, before + len(jobs), slots
+        self._each = len(jobs) <= FEW
         self._rates, self._begun, self._told = rates, time.monotonic(), 0.0
         self._running: dict[str, tuple[Unit, float]] = {}
         self._ended = self._failed = 0
@@ -66,7 +68,11 @@ class LiveScreen:
             if not outcome.done_before:
                 self._rates.add(job.title, outcome.seconds / len(unit))
         now = time.monotonic()
-        if not self._terminal and now - self._told >= EVERY:
+        if self._each:
+            how = "was done" if outcome.done_before else f"{outcome.accuracy or 'done'} in {outcome.seconds:.1f} s"
+            more = f" and {len(unit) - 1} more seeds" * (len(unit) > 1)
+            self._say(f"[{self._before + self._ended}/{self._total}] {unit[0].title}{more}: {how}")
+        elif not self._terminal and now - self._told >= EVERY:
             self._told = now
             self._say(f"{self._summary()}; last: {unit[-1].title}, {outcome.seconds:.1f} s")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from analysis.results import read_record
 from dassl.utils import UserError
 from datasets.config import merge_pairs
 from entry import told
@@ -106,7 +107,8 @@ def perform(unit: Unit, place: Place) -> Outcome:
             folders = _run(unit, place)
         missing = [folder for own in folders.values() for folder in own if not is_done(Path(place.output) / folder)]
         error = f"{missing[0]} is not whole after the run" if missing else ""
-        return Outcome(folders, error, "", time.perf_counter() - started, _peak_mb(), before)
+        reached = "" if error or before else "; ".join(_accuracy(job, folders[job.id], place) for job in unit)
+        return Outcome(folders, error, "", time.perf_counter() - started, _peak_mb(), before, reached)
     except Exception as error:
         line = told(error) or f"{type(error).__name__}: {error}"
         lines = [*said.getvalue().splitlines(), *([] if told(error) else traceback.format_exc().splitlines())]
@@ -129,10 +131,18 @@ def _run(unit: Sequence[Job], place: Place) -> dict[str, tuple[str, ...]]:
         together=len(unit) > 1,
         restart=place.restart,
         targets=job.targets,
+        verbose=True,  # what it said last is shown where it fails
     )
     each = len(paths) // len(unit)
     relative = [str(path.relative_to(place.output)) for path in paths]
     return {one.id: tuple(relative[index * each : (index + 1) * each]) for index, one in enumerate(unit)}
+
+
+def _accuracy(job: Job, folders: Sequence[str], place: Place) -> str:
+    """What a job's runs reached: ``81.67 %``, or ``base 90.00 %, new 75.00 %``."""
+    records = [read_record(Path(place.output) / folder) for folder in folders]
+    named = [f"{record['dataset'] if job.targets else record['split']} " * (len(records) > 1) for record in records]
+    return ", ".join(f"{name}{one['metrics']['accuracy']:.2f} %" for name, one in zip(named, records, strict=True))
 
 
 def _peak_mb() -> float:

@@ -31,6 +31,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 def _small_and_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Two threads, or one where two test processes share the machine, and a feature store of the session's own."""
     torch.set_num_threads(THREADS)
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)  # said by the user: no backbone decides
     os.environ["BIOMED_DPT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

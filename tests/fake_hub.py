@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_uploads import Uploads
+
 
 @dataclass
 class Served:
@@ -34,6 +36,7 @@ class Served:
         chunked: the length is not announced.
         packed: gzip on the way, even where that was not asked for.
         tag: of a plain server.
+        commit: under which the hub has it too.
         gets: the first byte that each GET asked for.
         users: who asked, by host.
     """
@@ -52,6 +55,7 @@ class Served:
     packed: bool = False
     kind: str = "application/zip"
     tag: str = '"one"'
+    commit: str = "1" * 40
     gets: list[int] = field(default_factory=list)
     users: set[tuple[str, str]] = field(default_factory=set)
 
@@ -63,9 +67,10 @@ class Served:
 class FakeHub:
     """``files`` by path (of the address); ``url`` of the server."""
 
-    def __init__(self, url: str, files: dict[str, Served]) -> None:
+    def __init__(self, url: str, files: dict[str, Served], uploads: Uploads | None = None) -> None:
         self.url = url
         self.files = files
+        self.uploads = uploads or Uploads()
 
     def replaces_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """For the hub library in this process, as HF_ENDPOINT does it for another one."""
@@ -85,16 +90,19 @@ class FakeHub:
         self.files[f"/mirror/{name}.zip"] = served
         return served
 
-    def model(self, repository: str, folder: Path, names: list[str], dataset: bool = False) -> None:
+    def model(
+        self, repository: str, folder: Path, names: list[str], dataset: bool = False, revision: str = "main", commit: str = ""
+    ) -> None:
         """Serve these files of a folder as a repository."""
         for name in names:
-            place = f"/{'datasets/' if dataset else ''}{repository}/resolve/main/{name}"
-            self.files[place] = Served((folder / name).read_bytes())
+            place = f"/{'datasets/' if dataset else ''}{repository}/resolve/{revision}/{name}"
+            self.files[place] = Served((folder / name).read_bytes(), commit=commit or "1" * 40)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     files: dict[str, Served]
+    uploads: Uploads
     closing: threading.Event
 
     def log_message(self, *words: Any) -> None:
@@ -103,7 +111,36 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self) -> Served | None:
         from urllib.parse import unquote
 
-        return self.files.get(unquote(self.path))
+        path = unquote(self.path)
+        return self.files.get(path) or self._of_commit(path)
+
+    def _of_commit(self, path: str) -> Served | None:
+        """A file that is asked for by its commit and not by the branch's name."""
+        asked = re.search("/resolve/([0-9a-f]{40})/", path)
+        for place, served in self.files.items() if asked else ():
+            if served.commit == asked[1] and re.sub("/resolve/[^/]+/", asked[0], place) == path:
+                return served
+        return None
+
+    def _json(self, status: int, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _refused(self) -> bool:
+        """Whether the API's answer is no, and was given."""
+        status = next((code for part, code in self.uploads.refuses.items() if part in self.path), 0)
+        if status:
+            self._json(status, {"error": "refused by the fake"})
+        return bool(status)
+
+    def do_POST(self) -> None:  # noqa: N802
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._refused():
+            self._json(200, self.uploads.answer(self.path.partition("?")[0], body))
 
     def _elsewhere(self, served: Served) -> bool:
         """Whether the answer is that the file lies on another host, and was given."""
@@ -119,16 +156,28 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _listing(self, served: Served) -> None:
-        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("X-Repo-Commit", served.commit)
         self.send_header("X-Linked-Etag", f'"{served.sha256}"')
         self.send_header("X-Linked-Size", str(len(served.data) if served.listed_size is None else served.listed_size))
 
     def _absent(self) -> None:
         self.send_response(404)
         if "/resolve/" in self.path:
-            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Error-Code", self._what_is_absent())
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def _what_is_absent(self) -> str:
+        repository, _, rest = self.path.partition("/resolve/")
+        start = f"{repository}/resolve/"
+        commits = {
+            place.removeprefix(start).rpartition("/")[0]: served.commit
+            for place, served in self.files.items()
+            if place.startswith(start)
+        }
+        if not commits:
+            return "RepoNotFound"
+        return "EntryNotFound" if rest.rpartition("/")[0] in {*commits, *commits.values()} else "RevisionNotFound"
 
     def do_HEAD(self) -> None:  # noqa: N802
         served = self._file()
@@ -142,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:  # noqa: N802
+        if self.path.startswith("/api/whoami"):
+            return None if self._refused() else self._json(200, {"name": "somebody", "type": "user"})
         served = self._file()
         if served is None:
             return self._absent()
@@ -199,12 +250,12 @@ class _Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def serving() -> Iterator[FakeHub]:
     """A server on this machine, until the block is left."""
-    handler = type("Handler", (_Handler,), {"files": {}, "closing": threading.Event()})
+    handler = type("Handler", (_Handler,), {"files": {}, "uploads": Uploads(), "closing": threading.Event()})
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield FakeHub(f"http://127.0.0.1:{server.server_port}", handler.files)
+        yield FakeHub(f"http://127.0.0.1:{server.server_port}", handler.files, handler.uploads)
     finally:
         handler.closing.set()
         server.shutdown()

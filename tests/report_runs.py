@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from analysis import report
+from analysis.report_pack import unpacked
 from tests.synthetic_runs import write_run
 
 EVIL = '</script><img src=x onerror="document.title=1">&amp;<b>tumor'
@@ -52,27 +53,32 @@ def write_page(root: Path, path: Path) -> Path:
 
 
 class Reader(HTMLParser):
-    """Counts elements, and keeps the text of the embedded data."""
+    """Counts elements, and keeps the text of script elements that have an id."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: dict[str, int] = {}
         self.handlers: list[str] = []
-        self.data, self._inside = "", False
+        self.blocks: dict[str, str] = {}
+        self._inside = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] = self.tags.get(tag, 0) + 1
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
-        self._inside = ("id", "data") in attrs
+        self._inside = str(dict(attrs).get("id") or "") if tag == "script" else ""
 
     def handle_data(self, data: str) -> None:
         if self._inside:
-            self.data += data
+            self.blocks[self._inside] = self.blocks.get(self._inside, "") + data
 
     def handle_endtag(self, tag: str) -> None:
-        self._inside = False
+        self._inside = ""
 
 
 def embedded(page: Path) -> dict:
-    return json.loads(Reader(page.read_text()).data)
+    """The runs of the drill-down (with the lines that "config" and "log" number), the thumbnails, and the list of runs."""
+    blocks = Reader(page.read_text()).blocks
+    chunks = [json.loads(unpacked(blocks[f"chunk-{n}"])) for n in range(sum(name.startswith("chunk-") for name in blocks))]
+    runs = [run | {"lines": chunk["lines"]} for chunk in chunks for run in chunk["runs"]]
+    return {"runs": runs, "thumbnails": json.loads(blocks["thumbnails"]), "rows": json.loads(unpacked(blocks["rows"]))["rows"]}

@@ -160,8 +160,10 @@ def test_busi_is_no_dataset_of_wilcoxons_test_on_base_to_new(tmp_path: Path, cap
 @pytest.mark.parametrize("kwargs", [{"rehearsal": True}, {"backbone": "PhantomCLIP"}])
 def test_what_cannot_be_compared_is_not_outside(kwargs, tmp_path: Path, capsys) -> None:
     protocol(tmp_path, "CoOp", 20, **kwargs)
-    assert check.main([str(tmp_path)]) == 2
-    assert "nothing to compare" in capsys.readouterr().err
+    assert check.main([str(tmp_path), "--all"]) == 2
+    told = capsys.readouterr()
+    assert "nothing to compare" in told.err and ("not comparable: CoOp" in told.out) == ("rehearsal" in kwargs)
+    assert "69.72" not in told.out and "20.00" not in told.out, "no published number beside ours"
 
 
 def test_recorded_bands(tmp_path: Path, capsys) -> None:
@@ -181,7 +183,7 @@ def test_recorded_bands(tmp_path: Path, capsys) -> None:
         write_run(runs, seed=seed, accuracy=50, rehearsal=True, backbone="PhantomCLIP", changed={"OPTIM.LR": (0.002, 0.2)})
     assert check.main([str(runs), "--bands", str(bands)]) == 0  # other settings are another cell
     out = capsys.readouterr().out
-    assert "no finished run: CoOp / PhantomCLIP, BTMRI all, 16 shots" in out and "1 cells of finished runs have no band" in out
+    assert "no finished run: CoOp / PhantomCLIP, BTMRI all, 16 shots" in out and "1 cell of finished runs has no band" in out
     for path in runs.glob("**/CoOp_PhantomCLIP/nctx4/seed*/results.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"changed": {}}))
     assert check.main([str(runs), "--bands", str(bands)]) == 1

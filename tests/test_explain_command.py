@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
 from datasets.phantom.__main__ import generate
 from explain import command
+from explain.page import Entry, write_index
 from runs.identity import save_config
 from tests.conftest import REPO, SHARED
 from tests.helpers import quick
@@ -35,13 +38,34 @@ def test_pictures_side_by_side_with_their_numbers(run, btmri_root, tmp_path, cap
     bad.write_text("no image")
     words = [str(run), str(images / "000.png"), str(bad), str(images / "001.png"), "-o", str(tmp_path / "maps")]
     assert command.main([*words, "--class", "glioma tumor"]) == 3
-    assert "unreadable, skipped" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "unreadable, skipped" in said.err and f"look at them: {tmp_path / 'maps' / 'index.html'}" in said.out
     assert sorted(p.name for p in (tmp_path / "maps").glob("*.png")) == ["0001_000.png", "0002_001.png"]
     with Image.open(tmp_path / "maps" / "0001_000.png") as picture:
         assert picture.width > 800 and picture.height > 800  # three panels, three maps
+    page = (tmp_path / "maps" / "index.html").read_text()
+    assert re.findall(r'<img src="([^"]+)"', page) == ["0001_000.png", "0002_001.png"] == re.findall(r'href="([^"]+)"', page)
+    assert "http" not in page and page.count("<tr>") == 2 + 6 and page.count("Grad-CAM of glioma tumor") == 2 - said_of(page)
     rows = list(csv.DictReader((tmp_path / "maps" / "shift.csv").open()))
     assert [row["kind"] for row in rows] == ["gradcam", "rollout", "attention"] * 2
     assert all(0 < float(row["moved"]) < 1 and row["inside_with"] == "" for row in rows)
+
+
+def said_of(page: str) -> int:
+    """How many images are likeliest of the class that Grad-CAM was asked about: nothing more is said of it then."""
+    return len(re.findall(r"<p>glioma tumor \d", page))
+
+
+def test_the_page_takes_no_name_for_markup_and_links_to_odd_ones(tmp_path) -> None:
+    evil, columns = "<b>a</b> \"'&#?%.png", ("map", "moved %")
+    Image.new("RGB", (8, 8)).save(tmp_path / "0001_a.png")
+    entry = Entry(f"0001_{evil}", Path(evil), "<i>", 0.5, "x", [["gradcam", ""]])
+    page = write_index(tmp_path, evil, [evil], columns, [entry]).read_text()
+    assert "<b>a" not in page and "<i>" not in page and "<td>–</td>" in page and "50.0 %, not calibrated" in page
+    (link,) = re.findall(r'<img src="([^"]+)"', page)
+    assert unquote(link) == f"0001_{evil}" and not set(link) & set("<>\"'&#? ")
+    assert page.count("not a medical device") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_words_and_embedding_from_the_command(run, btmri_root, tmp_path, capsys) -> None:

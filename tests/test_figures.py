@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -13,13 +14,18 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from analysis import figures
+from analysis.cast import cast_of, chance_of, limits
 from analysis.curves import moving_average, read_curves
-from analysis.figure_style import PALETTE, looks, shortened, svg, wrapped
-from analysis.plots_runs import confusions, reliability
-from analysis.plots_scores import cast_of, radar_plot
+from analysis.figure_style import DARK, PAGE_WIDTH, balanced, svg, wrapped
+from analysis.method_looks import METHODS, PALETTE, looks, outline
+from analysis.plots_modalities import radar_plot
+from analysis.plots_runs import confusions, reliability, whole_percents
+from analysis.plots_shots import average_plot, spread
 from analysis.results import read_runs
 from analysis.summaries import Scope
+from analysis.words import cut_inside, shortened
 from tests.synthetic_runs import write_run
+from trainers import methods
 
 # Machado et al. (2009), severity 1, linear RGB
 DICHROMATS = {
@@ -70,7 +76,8 @@ def numbers(path: Path) -> list[dict[str, str]]:
 
 def test_every_kind_is_there_in_every_format(drawn: Path) -> None:
     names = {path.stem for path in drawn.iterdir()}
-    expected = {"few_shot_accuracy", "base_new_16shots_accuracy", "bars_all_16shots_accuracy", "confusion_btmri_all_16shots",
+    expected = {"few_shot_accuracy", "few_shot_average_accuracy", "base_new_average_16shots_accuracy",
+                "base_new_16shots_accuracy", "bars_all_16shots_accuracy", "confusion_btmri_all_16shots",
                 "reliability_busi_all_16shots", "training_btmri_all_16shots"}  # fmt: skip
     assert expected <= names
     assert not any(name.startswith("radar") for name in names)  # two modalities
@@ -149,11 +156,37 @@ def test_training_figure_has_the_mean_over_seeds(drawn: Path) -> None:
     assert loss == {(m, e): v for m in ("CoOp", "BiomedDPT") for e, v in (("1", 3.0), ("2", 2.0))}
 
 
-def test_looks_differ_without_colour_too() -> None:
-    found = looks(range(84), [False] * 84)
-    assert len({(k.color, k.marker, k.line) for k in found.values()}) == 84
-    first = [found[number] for number in range(12)]  # twelve methods differ by the marker alone
-    assert len({look.marker for look in first}) == 12
+def series(*methods: str, setting: str = "") -> list[tuple[str, str, str]]:
+    return [(method, "BiomedCLIP", setting) for method in methods]
+
+
+def test_every_method_has_a_look_of_its_own_whoever_else_is_drawn() -> None:
+    assert set(METHODS) == {name for name, cls in methods().items() if cls.__module__.startswith("trainers.")}
+    every = looks(series(*METHODS))
+    assert len({(look.color, look.marker) for look in every.values()}) == len(METHODS)
+    assert {look.color for look in every.values()} == set(PALETTE)
+    for number, one in enumerate(every):
+        others = series(*sorted(METHODS)[: number % 5], "Unknown")
+        assert looks([one, *(o for o in others if o != one)])[one] == every[one]
+    new = looks(series("Mine", "Yours", *METHODS))
+    assert len({(look.color, look.marker) for look in new.values()}) == len(METHODS) + 2
+    assert looks(series("Mine"))[series("Mine")[0]].color == new[series("Mine")[0]].color
+
+
+def test_settings_of_a_method_keep_its_colour_and_are_told_apart() -> None:
+    own = [("CoOp", "BiomedCLIP", setting) for setting in ("b", "", "a", "c", "d")]
+    found = looks(own, "CoOp")
+    assert {look.color for look in found.values()} == {METHODS["CoOp"].color}
+    assert found[own[1]].marker == METHODS["CoOp"].marker and len({look.marker for look in found.values()}) == 5
+    assert {look.width for look in found.values()} == {2.0} and looks(own)[own[0]].width < 2
+
+
+def test_outlines_are_those_of_the_figures() -> None:
+    for marker in {look.marker for look in METHODS.values()}:
+        numbers = [float(n) for n in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", outline(marker))]
+        assert outline(marker).startswith("M") and max(map(abs, numbers)) == pytest.approx(1)
+    top = [float(n) for n in re.findall(r"-?[\d.]+", outline("^"))]
+    assert top[:2] == [0, -1], "y grows downwards in SVG"
 
 
 @pytest.mark.parametrize("kind", DICHROMATS)
@@ -223,5 +256,77 @@ def test_exit_status_and_filters(runs_folder: Path, tmp_path: Path, capsys: pyte
 
 def test_long_words_are_cut() -> None:
     assert shortened("pneumonia", 5) == "pneu…" and shortened("lungs", 5) == "lungs"
+    assert cut_inside("CoOp, hf-hub:organisation/model-one", 20) == "CoOp, hf-hub:…el-one"
     assert wrapped("few shot accuracy", 9) == "few shot\naccuracy"
     assert max(map(len, wrapped("a " * 30 + "b" * 50, 20).split("\n"))) <= 20
+    assert (
+        wrapped("one two three four", 14) == "one two three\nfour"
+        and balanced("one two three four", 14) == "one two\nthree four"
+    )
+    assert balanced("b" * 50, 20) == "b" * 19 + "…" and balanced("one", 20) == "one"
+
+
+# -- what a reader may rely on ----------------------------------------------------------------------------
+
+
+def test_a_curve_runs_only_through_cells_with_all_datasets(tmp_path: Path) -> None:
+    for shots in (1, 2, 4):
+        write_run(tmp_path, "CoOp", "BTMRI", shots=shots, accuracy=50 + shots)
+        if shots != 2:
+            write_run(tmp_path, "CoOp", "RETINA", shots=shots, accuracy=60 + shots)
+    runs, _ = read_runs(tmp_path)
+    scope = Scope("accuracy", ("BTMRI", "RETINA"), (1,))
+    plot = average_plot(runs, scope, cast_of(runs, ""))
+    (axis,) = plot.figure.axes
+    curve = next(line for line in axis.get_lines() if len(line.get_xdata()) == 3 and line.get_color() == METHODS["CoOp"].color)
+    assert np.isnan(curve.get_ydata()[1]) and list(curve.get_ydata()[[0, 2]]) == [56, 59]
+    assert [row[5] for row in plot.rows] == ["", "1 of 2 datasets", ""] and "hollow: runs missing" in plot.title
+    assert axis.get_ylim() == (50, 60) and chance_of(runs, scope) == 50, "two classes: chance is in the picture"
+    assert "hollow" not in average_plot([r for r in runs if r.shots != 2], scope, cast_of(runs, "")).title
+
+
+def test_panels_share_their_axis_and_nothing_is_beyond_100(drawn: Path, runs_folder: Path) -> None:
+    runs, _ = read_runs(runs_folder)
+    found = {plot.name: plot for plot in figures.plots(runs, kinds=["few_shot", "base_new", "bars", "reliability", "training"])}
+    shots = found["few_shot_accuracy"].figure.axes
+    assert len({axis.get_ylim() for axis in shots}) == 1 and len(shots) == 3
+    assert len({axis.get_xlim() for axis in found["bars_all_16shots_accuracy"].figure.axes}) == 1
+    for name, plot in found.items():
+        assert plot.figure.get_figwidth() <= PAGE_WIDTH, "as wide as a printed page"
+        if not name.startswith("training"):
+            assert all(axis.get_ylim()[1] <= 100 for axis in plot.figure.axes if name[:4] in ("few_", "base", "reli"))
+    for axis in found["training_btmri_all_16shots"].figure.axes:
+        assert all(float(tick).is_integer() for tick in axis.get_xticks()), "there is no half epoch"
+
+
+def test_limits_are_whole_tens_within_0_and_100() -> None:
+    scope = Scope("accuracy", ("A",), (1,))
+    assert limits(scope, [43.2, 99.9]) == (40, 100) and limits(scope, [100.0, 3.0]) == (0, 100)
+    assert limits(scope, [50.0]) == (50, 60) and limits(scope, []) is None
+    assert limits(Scope("cohen_kappa", ("A",), (1,)), [0.3]) is None
+
+
+def test_percents_of_a_class_add_up_to_100() -> None:
+    assert whole_percents(np.array([33.5, 66.5])) in ([34, 66], [33, 67])
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shares = 100 * rng.dirichlet(np.ones(7))
+        found = whole_percents(shares)
+        assert sum(found) == 100 and all(abs(a - b) < 1 for a, b in zip(found, shares, strict=True))
+    assert whole_percents(np.zeros(3)) == [0, 0, 0]
+
+
+def test_names_at_curves_do_not_overlap_and_stay_near() -> None:
+    heights = np.array([10.0, 10.1, 10.2, 50.0, 99.0, 99.5])
+    places = spread(heights, 4.0, 0, 100)
+    assert np.diff(places).min() >= 4 - 1e-9 and places.max() <= 100 and places[3] == 50
+    assert abs(places[:3].mean() - heights[:3].mean()) < 1e-9
+    assert spread(np.array([5.0]), 4.0, 0, 100).tolist() == [5.0]
+    assert spread(np.array([0.0, 0.0]), 4.0, 0, 100).min() >= 0
+
+
+def test_paper_and_ink_change_places_on_a_dark_page(runs_folder: Path) -> None:
+    plot = next(figures.plots(read_runs(runs_folder)[0], kinds=["few_shot"]))
+    text = svg(plot)
+    assert "prefers-color-scheme:dark" in text
+    assert all(f"fill: {light}" in text or f"stroke: {light}" in text for light in DARK)

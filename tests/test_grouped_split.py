@@ -156,7 +156,7 @@ def test_tables_show_both_side_by_side_and_average_neither_with_the_other(both: 
     assert "another split than the published one: RETINA" in caveats(runs)
     assert parse_results.main([str(both / "out"), "--datasets", "retina"]) == 0
     out = capsys.readouterr().out
-    assert "split=grouped)" in out and "split=grouped-seed2)" in out
+    assert "split=grouped (unlike the config files)" in out and "split=grouped-seed2 (unlike the config files)" in out
 
 
 def test_it_is_another_run_and_old_hashes_stay(both: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ def test_an_unknown_word_of_setup_is_named() -> None:
 
 def copied(folder: Path, pip: str) -> dict[str, str]:
     """A copy of what setup.sh reads, with an interpreter that answers for pip; what to call it with."""
-    for name in ("requirements.txt", "requirements.lock", "engine/pyproject.toml", "scripts/setup.sh"):
+    for name in ("requirements.txt", "requirements.lock", "engine/pyproject.toml", "scripts/setup.sh", "scripts/help.sh"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text((REPO / name).read_text())
     python = folder / ".venv" / "bin" / "python"

@@ -67,7 +67,7 @@ def test_few_shot_by_hand(two_datasets: Path, capsys) -> None:
     assert value(cell) == pytest.approx(statistics.mean(values)) and float(cell["ci95"]) == pytest.approx(half(values))
     assert (cell["best"], cell["note"]) == ("1", "") and got["BUSI", "CoOp", "nctx4", "16 shots"]["best"] == "0"
     # the config files give the two datasets other variants: still one method in the average
-    average = got["average over 2 datasets", "BiomedDPT", "nctx4|nctx5_ctpmiddle", "1 shots"]
+    average = got["average over 2 datasets", "BiomedDPT", "nctx4|nctx5_ctpmiddle", "1 shot"]
     per_seed = [statistics.mean([45 + shift + seed**2 + 1 for shift in (0, 20)]) for seed in (1, 2, 3)]
     assert value(average) == pytest.approx(statistics.mean(per_seed)) and float(average["ci95"]) == pytest.approx(
         half(per_seed)
@@ -117,7 +117,7 @@ def test_what_is_not_defined_is_left_out_and_said(tmp_path: Path, capsys) -> Non
             write_run(tmp_path, method, "RETINA", split=split, accuracy=60)
             write_run(tmp_path, method, "BUSI", split=split, accuracy=100, classes=1 if split == "new" else 2)
     out = text(tmp_path, capsys, "--metric", "macro_auroc")
-    assert "macro one-vs-rest AUROC is not defined on BUSI (new): left out." in out
+    assert "macro one-vs-rest AUROC is not defined on BUSI (new): left out (one class, which any method classifies" in out
     got = sheet(tmp_path, capsys, "--metric", "macro_auroc")
     assert got["BUSI, 16 shots", "CoOp", "nctx4", "new"]["note"] == "not defined"
     cell = got["average over 2 datasets, 16 shots", "CoOp", "nctx4", "new"]
@@ -196,7 +196,7 @@ def test_incomplete_cells_are_never_the_best_and_unfinished_runs_are_named(two_d
     cell = got["BTMRI", "KgCoOp", "nctx4", "16 shots"]
     assert (value(cell), cell["note"], cell["best"], cell["ci95"]) == (99, "1 of 3 runs", "0", "")
     assert got["average over 2 datasets", "KgCoOp", "nctx4", "16 shots"]["note"] == "1 of 2 datasets"
-    assert got["BTMRI", "KgCoOp", "nctx4", "1 shots"]["note"] == "missing"
+    assert got["BTMRI", "KgCoOp", "nctx4", "1 shot"]["note"] == "missing"
     out = text(two_datasets, capsys, "--methods", "KgCoOp", "ProGrad", "CoOp", "--shots", "16")
     assert "KgCoOp / BiomedCLIP / nctx4, all, 16 shots: BTMRI seed 2 3, BUSI" in out
     assert f"not averaged: {begun}: unfinished" in out and "missing: all runs of ProGrad" in out
@@ -230,10 +230,15 @@ def test_published_numbers_and_differences_stand_beside_ours(tmp_path: Path, cap
     assert [float(row["published"]) for row in rows] == theirs[-1:]  # the sheet above keeps the last of equal titles
     assert all(value(row) == 65 and float(row["difference"]) == pytest.approx(65 - float(row["published"])) for row in rows)
     out = text(tmp_path, capsys, "--published")
-    assert f"65.00 ± 0.00 / {theirs[0]:.2f} ({65 - theirs[0]:+.2f})" in out and "NOT COMPARABLE" not in out
-    write_run(tmp_path, "CoOp", "D11", accuracy=60, rehearsal=True)
+    assert f"65.00 ± 0.00 / {theirs[0]:.2f} ({65 - theirs[0]:+.2f})" in out and "as printed by" not in out
+    write_run(tmp_path, "CoOp", "D11", accuracy=60)
     out = text(tmp_path, capsys, "--published")
-    assert "NOT COMPARABLE, ours: rehearsal (synthetic); other datasets among them: D11" in out and "PARTLY rehearsal" in out
+    assert "No run of ours beside these: other datasets among them: D11." in out and "ours / " not in out
+    assert re.search(rf"^CoOp +.* {theirs[0]:.2f}$", out, re.MULTILINE) and f"({65 - theirs[0]:+.2f})" not in out
+    write_run(tmp_path, "CoOp", "D12", accuracy=60, rehearsal=True)
+    out = text(tmp_path, capsys, "--published")
+    assert "Published averages are not printed: ours are no such numbers (rehearsal (synthetic); other datasets" in out
+    assert f"{theirs[0]:.2f}" not in out and "as printed by" not in out and "PARTLY rehearsal" in out
 
 
 def test_busi_is_in_no_average_of_base_to_new_and_in_those_of_few_shot(tmp_path: Path, capsys) -> None:
@@ -252,16 +257,83 @@ def test_busi_is_in_no_average_of_base_to_new_and_in_those_of_few_shot(tmp_path:
     columns = {column for what, _, _, column in got if what == "per modality"}
     assert columns == {f"of {name}" for name in ten}
     out = text(tmp_path, capsys, "--published")
-    assert "NOT COMPARABLE" not in out and "BUSI is shown apart: 3 classes, so that its new part is one class" in out
+    assert "No run of ours beside" not in out and "BUSI is shown apart: 3 classes, so that its new part is one class" in out
     own = text(tmp_path, capsys, "--published", "--datasets", "BUSI")
     assert "average over" not in own and "Base-to-new, 16 shots" not in own and "shown apart" in own
     for split in ("base", "new"):
         write_run(tmp_path, dataset="Mine", split=split, seed=1, accuracy=70)
     out = text(tmp_path, capsys, "--published")
-    assert "average over 11 datasets" in out and "NOT COMPARABLE, ours: other datasets among them: Mine" in out
+    assert "average over 11 datasets" in out and "No run of ours beside these: other datasets among them: Mine" in out
     assert "BUSI" in text(tmp_path, capsys, "--ablation", "CoOp", "--datasets", "BUSI")
     ablation = text(tmp_path, capsys, "--ablation", "CoOp")
     assert "BTMRI, CHMNIST" in ablation and "BUSI is shown apart" in ablation
+
+
+# -- for readers ------------------------------------------------------------------------------------------
+
+
+def test_labels_are_short_and_a_legend_tells_what_differs(tmp_path: Path, capsys) -> None:
+    long = "TRAINER.COOP.CTX_INIT"
+    write_run(tmp_path, "CoOp", variant="nctx4_cscFalse_ctpend", accuracy=50)
+    write_run(tmp_path, "CoOp", variant="nctx8", accuracy=60, changed={"TRAINER.COOP.N_CTX": (4, 8)})
+    write_run(tmp_path, "CoOp", variant="words", accuracy=70, changed={long: ("", "a photo of a " * 30)})
+    write_run(tmp_path, "KgCoOp", accuracy=40, changed={"OPTIM.MAX_EPOCH": (50, 3)})
+    out = text(tmp_path, capsys)
+    rows = [line.split("  ")[0] for line in out.splitlines() if line.startswith(("CoOp", "KgCoOp"))]
+    assert rows == ["CoOp", "CoOp (a)", "CoOp (b)", "KgCoOp"] and "Backbone: BiomedCLIP." in out
+    assert "N_CTX=8 (unlike the config files): CoOp (b)." in out and "nctx4_cscFalse" not in out
+    assert "OPTIM.MAX_EPOCH=3 (unlike the config files): KgCoOp." in out
+    assert max(map(len, out.splitlines())) < 200, "a template of 390 characters is cut"
+    full = text(tmp_path, capsys, "--long")
+    assert "nctx4_cscFalse_ctpend" in full and "nctx8 (N_CTX=8)" in full and "a photo of a " * 30 in full
+    write_run(tmp_path, "CoOp", backbone="PhantomCLIP", variant="nctx4_cscFalse_ctpend")
+    out = text(tmp_path, capsys)
+    assert "CoOp, PhantomCLIP" in out and "CoOp, BiomedCLIP (a)" in out and "Backbone:" not in out
+
+
+def test_what_all_rows_have_is_said_once(tmp_path: Path, capsys) -> None:
+    for method in ("CoOp", "KgCoOp"):
+        write_run(tmp_path, method, changed={"OPTIM.MAX_EPOCH": (50, 3)})
+    assert text(tmp_path, capsys).count("OPTIM.MAX_EPOCH=3 (unlike the config files): all rows.") == 1
+
+
+def test_one_shot_is_no_shots(tmp_path: Path, capsys) -> None:
+    for split in ("all", "base", "new"):
+        write_run(tmp_path, split=split, shots=1)
+    write_run(tmp_path, shots=2)
+    write_run(tmp_path, "KgCoOp", split="base", shots=1)
+    out = text(tmp_path, capsys, "--modalities") + text(tmp_path, capsys, "--paired", "CoOp", "CoOp")
+    assert "1 shots" not in out and "1 shot" in out and "2 shots" in out
+
+
+def test_a_test_of_one_class_has_no_number(tmp_path: Path, capsys) -> None:
+    for method, base in (("CoOp", 70), ("KgCoOp", 60)):
+        write_run(tmp_path, method, "Mine", split="base", accuracy=base)
+        write_run(tmp_path, method, "Mine", split="new", accuracy=100, classes=1)
+    out = text(tmp_path, capsys)
+    assert re.search(r"^CoOp +70.00\* +– +–$", out, re.MULTILINE) and "100.00" not in out
+    assert "accuracy is not defined on Mine (new): left out (one class, which any method classifies right)." in out
+    cell = sheet(tmp_path, capsys)["Mine, 16 shots", "CoOp", "nctx4", "new"]
+    assert (cell["value"], cell["note"]) == ("", "not defined")
+    assert "not compared: Mine: one class" in text(tmp_path, capsys, "--paired", "CoOp", "KgCoOp")
+
+
+def on_data(folder: Path, split_hash: str) -> None:
+    record = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(record | {"fingerprints": {"split": split_hash}}))
+
+
+def test_no_star_across_other_data(tmp_path: Path, capsys) -> None:
+    """One method was tested on other images: the star goes to the best of those on the same; of two and two to nobody."""
+    for method, accuracy, data in (("A", 50, "x"), ("B", 60, "x"), ("C", 90, "y")):
+        on_data(write_run(tmp_path, method, accuracy=accuracy), data)
+    stars = {method: row["best"] for (_, method, _, _), row in sheet(tmp_path, capsys).items()}
+    assert stars == {"A": "0", "B": "1", "C": "0"}
+    on_data(write_run(tmp_path, "D", accuracy=80), "y")
+    assert {row["best"] for row in sheet(tmp_path, capsys).values()} == {"0"}
+    write_run(tmp_path, "E", accuracy=99)  # an older run, which does not tell, is taken to be on the others' data
+    assert "NOT COMPARABLE, its runs differ" in text(tmp_path, capsys)
+    assert sum(row["best"] == "1" for row in sheet(tmp_path, capsys).values()) == 1
 
 
 # -- formats ----------------------------------------------------------------------------------------------

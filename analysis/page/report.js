@@ -1,6 +1,31 @@
 "use strict";
 // All text of the runs goes through textContent or an attribute: nothing of it becomes markup.
-const data = JSON.parse(document.getElementById("data").textContent);
+const CHUNK = 50; // runs that are packed together (report_runs.py)
+
+// -- what is packed is unpacked when it is asked for
+async function unpacked(element) {
+  const bytes = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+const chunks = new Map();
+
+async function runNumber(number) {
+  const at = Math.floor(number / CHUNK);
+  const element = document.getElementById(`chunk-${at}`);
+  if (!element) return undefined;
+  if (!chunks.has(at)) chunks.set(at, unpacked(element).then(JSON.parse));
+  const chunk = await chunks.get(at);
+  const run = chunk.runs[number % CHUNK];
+  return run && { ...run, number, lines: chunk.lines };
+}
+
+let small;
+function thumbnail(number) {
+  small = small || JSON.parse(document.getElementById("thumbnails").textContent);
+  return small[number];
+}
 
 function make(name, attributes, ...children) {
   const element = document.createElement(name);
@@ -61,6 +86,7 @@ function filterTables() {
   let shown = 0;
   let all = 0;
   for (const figure of document.querySelectorAll("figure.table")) {
+    if (!figure.dataset.metric) continue;
     figure.hidden = figure.dataset.metric !== metric.value;
     if (figure.hidden) continue;
     for (const row of figure.querySelector("tbody").rows) {
@@ -73,24 +99,189 @@ function filterTables() {
   document.getElementById("table-count").textContent = wanted.length ? `${shown} of ${all} rows` : "";
 }
 
-const runFilter = document.getElementById("run-filter");
-const selects = [...document.querySelectorAll("#run-filters select")];
-
-function filterRuns() {
-  const wanted = words(runFilter);
-  const rows = [...document.getElementById("runs-table").tBodies[0].rows];
-  for (const row of rows) {
-    const chosen = selects.every((s) => !s.value || row.cells[Number(s.dataset.column)].textContent === s.value);
-    const names = [...row.cells].slice(0, 7).map((cell) => cell.textContent).join(" ");
-    row.hidden = !chosen || !has(names, wanted);
-  }
-  document.getElementById("run-count").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} runs`;
-}
-
 metric.addEventListener("change", filterTables);
 tableFilter.addEventListener("input", filterTables);
-runFilter.addEventListener("input", filterRuns);
-for (const select of selects) select.addEventListener("change", filterRuns);
+
+// -- folded figures
+async function unfold(details) {
+  const packed = details.querySelector(":scope > .wide > script[data-packed]");
+  if (!packed) return;
+  const text = await unpacked(packed);
+  const address = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+  const image = make("img", { src: address, alt: details.querySelector("summary").textContent, width: details.dataset.width });
+  packed.replaceWith(image);
+}
+
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches("details.figure") && event.target.open) unfold(event.target);
+}, true);
+
+// -- the list of runs: only what is looked at becomes elements
+const STEP = 100;
+const runFilter = document.getElementById("run-filter");
+const selects = [...document.querySelectorAll("#run-filters select")];
+const list = { columns: [], rows: [], order: [], shown: STEP, sorted: -1, sign: 1 };
+const ticked = new Set();
+
+function chosenRows() {
+  const wanted = words(runFilter);
+  return list.order.filter((number) => {
+    const row = list.rows[number];
+    return selects.every((s) => !s.value || String(row[Number(s.dataset.column)]) === s.value)
+      && has(row.filter((_, column) => list.columns[column][1] === null).join(" "), wanted);
+  });
+}
+
+// on a phone the words of a run stand below its method, so that its numbers come first
+function listRow(number) {
+  const row = list.rows[number];
+  const box = make("input", { type: "checkbox", "aria-label": `compare run ${number}` });
+  box.checked = ticked.has(number);
+  box.addEventListener("change", () => tick(number, box.checked));
+  const place = row[2] === "all" ? row[1] : `${row[1]} ${row[2]}`;
+  const words = make("small", { class: "narrow" }, `${place}, ${row[3]} ${row[3] === 1 ? "shot" : "shots"}, seed ${row[4]}`);
+  const cells = row.map((value, column) => {
+    if (column === 0) return make("th", { scope: "row" }, box, " ", make("a", { href: `#run-${number}` }, value), words);
+    const [name, digits] = list.columns[column];
+    if (digits !== null) return make("td", { class: "n" }, value === null ? "–" : value.toFixed(digits));
+    return make("td", { class: name === "setting" ? "setting" : typeof value === "number" ? "word n" : "word" }, value);
+  });
+  return make("tr", { "data-n": number }, ...cells);
+}
+
+function showRuns() {
+  const rows = chosenRows();
+  const table = document.getElementById("runs-table");
+  table.tBodies[0].replaceChildren(...rows.slice(0, list.shown).map(listRow));
+  document.getElementById("run-count").textContent = `${rows.length} of ${list.rows.length} runs`;
+  const more = document.getElementById("run-more");
+  more.hidden = rows.length <= list.shown;
+  more.textContent = `Show ${Math.min(STEP, rows.length - list.shown)} more`;
+}
+
+function sortRuns(column) {
+  const numbers = list.rows.some((row) => typeof row[column] === "number");
+  list.sign = list.sorted === column ? -list.sign : numbers ? -1 : 1;
+  list.sorted = column;
+  const at = (number) => list.rows[number][column];
+  list.order.sort((a, b) => {
+    const [x, y] = [at(a), at(b)];
+    if (x === null || y === null) return (x === null) - (y === null) || a - b;
+    return list.sign * (numbers ? x - y : collator.compare(x, y)) || a - b;
+  });
+  [...document.querySelectorAll("#runs-table thead th")].forEach((heading, number) => {
+    heading.setAttribute("aria-sort", number !== column ? "none" : list.sign > 0 ? "ascending" : "descending");
+  });
+  showRuns();
+}
+
+function refilter() {
+  list.shown = STEP;
+  showRuns();
+}
+
+async function startList() {
+  Object.assign(list, JSON.parse(await unpacked(document.getElementById("rows"))));
+  list.order = list.rows.map((_, number) => number);
+  const headings = list.columns.map(([name, digits], column) => {
+    const button = make("button", { type: "button" }, name);
+    button.addEventListener("click", () => sortRuns(column));
+    const kind = digits !== null ? "n" : column && name !== "setting" ? "word" : "";
+    return make("th", { scope: "col", "aria-sort": "none", class: kind }, button);
+  });
+  document.querySelector("#runs-table thead").replaceChildren(make("tr", {}, ...headings));
+  showRuns();
+}
+
+runFilter.addEventListener("input", refilter);
+for (const select of selects) select.addEventListener("change", refilter);
+document.getElementById("run-more").addEventListener("click", () => {
+  list.shown += STEP;
+  showRuns();
+});
+document.addEventListener("click", (event) => {
+  const cell = event.target.closest("button.find");
+  if (!cell) return;
+  runFilter.value = cell.dataset.find;
+  for (const select of selects) select.value = "";
+  refilter();
+  document.getElementById("runs").scrollIntoView();
+});
+
+// -- two runs side by side
+function tick(number, on) {
+  if (on) ticked.add(number);
+  else ticked.delete(number);
+  if (ticked.size > 2) ticked.delete([...ticked][0]);
+  for (const row of document.querySelectorAll("#runs-table tbody tr")) row.querySelector("input").checked = ticked.has(Number(row.dataset.n));
+  const names = [...ticked].map((n) => `${list.rows[n][0]} ${list.rows[n][1]} ${list.rows[n][2]} ${list.rows[n][3]}, seed ${list.rows[n][4]}`);
+  document.getElementById("chosen").hidden = !ticked.size;
+  document.getElementById("chosen-text").textContent = names.join("  against  ") + (ticked.size === 1 ? ": tick another run" : "");
+  document.getElementById("compare").hidden = ticked.size < 2;
+}
+
+document.getElementById("forget").addEventListener("click", () => {
+  for (const number of [...ticked]) tick(number, false);
+});
+document.getElementById("compare").addEventListener("click", () => {
+  location.hash = `#compare-${[...ticked].join("-")}`;
+});
+
+// a config's lines as dotted keys; a list's items belong to the key above them
+function settings(run) {
+  const found = {};
+  const path = [];
+  for (const line of run.config.map((n) => run.lines[n])) {
+    const parts = /^(\s*)([^\s:#-][^:]*):\s*(.*)$/.exec(line);
+    if (!parts) {
+      const key = path.map(([, name]) => name).join(".");
+      if (key && line.trim()) found[key] = `${found[key] || ""} ${line.trim()}`.trim();
+      continue;
+    }
+    while (path.length && path[path.length - 1][0] >= parts[1].length) path.pop();
+    path.push([parts[1].length, parts[2]]);
+    if (parts[3]) found[path.map(([, name]) => name).join(".")] = parts[3];
+  }
+  return found;
+}
+
+function differing(a, b) {
+  const [one, two] = [settings(a), settings(b)];
+  const keys = [...new Set([...Object.keys(one), ...Object.keys(two)])].filter((key) => one[key] !== two[key] && key !== "OUTPUT_DIR").sort();
+  const facts = [Object.fromEntries(a.facts), Object.fromEntries(b.facts)];
+  const own = ["method", "backbone", "dataset", "split", "num_shots", "seed", "variant", "device", "git"];
+  const rows = [...own.filter((key) => facts[0][key] !== facts[1][key]).map((key) => [key, facts[0][key], facts[1][key]]),
+    ...keys.map((key) => [key, one[key], two[key]])];
+  return rows.map(([key, x, y]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, x ?? "–"), make("td", {}, y ?? "–")));
+}
+
+function beside(a, b) {
+  const other = new Map((b.metrics || []).map(([name, value]) => [name, value]));
+  return (a.metrics || []).map(([name, value, unit, digits]) => {
+    const second = other.get(name) ?? null;
+    const gap = value === null || second === null ? "–" : (value - second > 0 ? "+" : "") + (value - second).toFixed(digits);
+    return make("tr", {}, make("th", { scope: "row" }, name + (unit && ` (${unit})`)), ...[value, second].map((v) => make("td", { class: "n" }, shown(v, digits))),
+      make("td", { class: "n" }, gap));
+  });
+}
+
+async function showTwo(first, second) {
+  const [a, b] = [await runNumber(first), await runNumber(second)];
+  if (!a || !b) return;
+  const quoted = [a, b].map((run) => `'${run.folder.replaceAll("'", "'\\''")}'`).join(" ");
+  const rows = differing(a, b);
+  const table = rows.length ? [grid(["setting", "A", "B"], rows, "settings")] : [make("p", {}, "none")];
+  document.getElementById("run-body").replaceChildren(
+    make("h2", { id: "run-title" }, "Two runs"),
+    pairs([["A", title(a)], ["B", title(b)]]),
+    make("h3", {}, "Metrics"), grid(["metric", "A", "B", "A − B"], beside(a, b)),
+    make("h3", {}, "What is set otherwise"), ...table,
+    make("h3", {}, "Image by image"),
+    make("p", {}, "Where the two disagree, with the images, is told by"),
+    make("pre", { tabindex: "0" }, `python -m analysis.compare_runs ${quoted} -o two.html --thumbnails 50`));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+}
 
 // -- one run
 const dialog = document.getElementById("run");
@@ -178,17 +369,17 @@ function curve(run) {
 }
 
 function hardest(run) {
-  return make("ul", { class: "hard" }, ...run.hardest.map(([path, truth, predicted, p, q, thumbnail]) => {
-    const image = thumbnail < 0 ? make("span", { class: "none" }, "no thumbnail")
-      : make("img", { src: data.thumbnails[thumbnail], alt: path, loading: "lazy" });
+  return make("ul", { class: "hard" }, ...run.hardest.map(([path, truth, predicted, p, q, picture]) => {
+    const image = picture < 0 ? make("span", { class: "none" }, "no thumbnail")
+      : make("img", { src: thumbnail(picture), alt: path, loading: "lazy" });
     const told = truth === predicted ? `${truth} (${(100 * p).toFixed(1)} %)`
       : `${truth} (${(100 * p).toFixed(1)} %), taken for ${predicted} (${(100 * q).toFixed(1)} %)`;
     return make("li", {}, image, make("div", {}, told), make("code", {}, path));
   }));
 }
 
-function text(numbers) {
-  return make("pre", { tabindex: "0" }, numbers.map((n) => data.lines[n]).join("\n"));
+function text(run, numbers) {
+  return make("pre", { tabindex: "0" }, numbers.map((n) => run.lines[n]).join("\n"));
 }
 
 function part(title, content, there) {
@@ -199,7 +390,7 @@ function title(run) {
   const facts = Object.fromEntries(run.facts);
   if (!facts.method) return run.folder;
   const split = facts.split === "all" ? "" : ` ${facts.split} classes,`;
-  return `${facts.method}, ${facts.dataset},${split} ${facts.num_shots} shots, seed ${facts.seed}`;
+  return `${facts.method}, ${facts.dataset},${split} ${facts.num_shots} ${facts.num_shots === "1" ? "shot" : "shots"}, seed ${facts.seed}`;
 }
 
 function show(run) {
@@ -215,22 +406,24 @@ function show(run) {
   document.getElementById("run-body").replaceChildren(...head, columns,
     ...part("Per class", () => perClass(run), run.per_class && run.per_class.length),
     ...part("Hardest images: least probability of the true class", () => hardest(run), run.hardest && run.hardest.length),
-    ...part("Log, last lines", () => text(run.log), run.log.length),
+    ...part("Log, last lines", () => text(run, run.log), run.log.length),
     ...part("Facts", () => pairs([["folder", run.folder], ...run.facts]), true),
-    ...part("Config", () => text(run.config), run.config.length));
+    ...part("Config", () => text(run, run.config), run.config.length));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
 }
 
-function follow() {
+async function follow() {
+  const two = /^#compare-(\d+)-(\d+)$/.exec(location.hash);
+  if (two) return showTwo(Number(two[1]), Number(two[2]));
   const found = /^#run-(\d+)$/.exec(location.hash);
-  const run = found && data.runs[Number(found[1])];
+  const run = found && await runNumber(Number(found[1]));
   if (run) show(run);
   else if (dialog.open) dialog.close();
 }
 
 function leave() {
-  if (/^#run-/.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
+  if (/^#(run|compare)-/.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
 }
 
 document.getElementById("run-close").addEventListener("click", () => dialog.close());
@@ -238,5 +431,7 @@ dialog.addEventListener("close", leave);
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 addEventListener("hashchange", follow);
 filterTables();
-filterRuns();
-follow();
+const ready = typeof DecompressionStream === "undefined"
+  ? Promise.reject(new Error("this browser cannot unpack the page's parts: a newer one can"))
+  : Promise.all([startList(), follow()]);
+ready.catch((error) => { document.getElementById("run-count").textContent = String(error.message); });

@@ -7,6 +7,7 @@ WHEELS is a folder that ``benchmarks/gpu.sh pack`` filled. Standard library only
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import site
@@ -98,11 +99,11 @@ def environment(wheels: Path, manifest: dict[str, Any]) -> str:
 
 def main() -> int:
     """Exit status: 0 done, 2 there is no interpreter to run with (told in one line on standard error)."""
-    if len(sys.argv) != 2:
-        said("error: name one folder of wheels")
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheels", type=Path, help="a folder of wheels; it need not be there where nothing is missing")
+    wheels = parser.parse_args().wheels
     try:
-        print(python_for(Path(sys.argv[1])))
+        print(python_for(wheels))
     except CannotRun as error:
         said(f"error: {error}")
         return 2

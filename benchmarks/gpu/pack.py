@@ -9,6 +9,7 @@ first, as long as all of it stays below :data:`LIMIT`; what had to stay is named
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -133,11 +134,11 @@ def report(target: Path, manifest: Mapping[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a wheel could not be had, 2 no folder named."""
-    words = sys.argv[1:] if argv is None else argv
-    if len(words) != 1:
-        print("error: name one folder: python -m benchmarks.gpu.pack .gpu", file=sys.stderr)
-        return 2
-    target = Path(words[0]).resolve()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu.pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="for the wheels; what is there is replaced")
+    target = parser.parse_args(argv).folder.resolve()
     try:
         manifest = pack(target)
     except (subprocess.CalledProcessError, ValueError) as error:

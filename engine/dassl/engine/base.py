@@ -17,12 +17,12 @@ from dassl.utils import (
     UserError,
     last_checkpoint,
     load_checkpoint,
-    mkdir_if_missing,
     restore,
     rng_state,
     save_checkpoint,
     tolist_if_not,
 )
+from dassl.utils.trackers import open_tracker
 
 log = logging.getLogger(__name__)
 
@@ -151,16 +151,8 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         """Open TensorBoard's event file in ``log_dir``; without the package, say so once and go on."""
-        if self._writer is not None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            log.warning("TensorBoard is not installed: no scalars are written (pip install tensorboard)")
-            return
-        log.info("Initialize tensorboard (log_dir=%s)", log_dir)
-        mkdir_if_missing(log_dir)
-        self._writer = SummaryWriter(log_dir=log_dir)
+        if self._writer is None:
+            self._writer = open_tracker("tensorboard", log_dir)
 
     def close_writer(self) -> None:
         if self._writer is not None:

@@ -21,6 +21,8 @@ from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import MissingFileError, count_num_param, load_pretrained_weights
+from dassl.utils.trackers import DEFAULT as TENSORBOARD
+from dassl.utils.trackers import open_tracker, require_tracker, settings_of, title_of
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
+        require_tracker(cfg.get("LOGGER", TENSORBOARD))
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
@@ -115,7 +118,7 @@ class SimpleTrainer(TrainerBase):
             set_loader_epoch(getattr(self, name, None), self.epoch)
 
     def before_train(self) -> None:
-        """Go on from the checkpoint in RESUME or OUTPUT_DIR if there is one; open TensorBoard's file.
+        """Go on from the checkpoint in RESUME or OUTPUT_DIR if there is one; open the tracker.
 
         Raises:
             MissingFileError: RESUME names a folder without checkpoints.
@@ -127,6 +130,15 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open what LOGGER names: TensorBoard's file in ``log_dir``, or another tracker, with the run's settings."""
+        name = self.cfg.get("LOGGER", TENSORBOARD)
+        if name == TENSORBOARD:
+            super().init_writer(log_dir)
+        elif self._writer is None:
+            section = getattr(self, "section", self.cfg.TRAINER.NAME.upper())
+            self._writer = open_tracker(name, self.output_dir, settings_of(self.cfg, section), title_of(self.cfg))
 
     def after_train(self) -> None:
         log.info("Finish training")

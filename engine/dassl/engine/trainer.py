@@ -12,7 +12,7 @@ import os.path as osp
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from dassl.data import DataManager
 from dassl.data.loader import set_loader_epoch
 from dassl.engine.base import TrainerBase
+from dassl.engine.pace import UNKNOWN, Pace
 from dassl.engine.simple import SimpleNet, SimpleTrainer
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
@@ -32,7 +33,6 @@ from dassl.utils import (
     SettingError,
     check_availability,
     count_num_param,
-    format_eta,
     load_checkpoint,
     load_pretrained_weights,
     mkdir_if_missing,
@@ -53,13 +53,44 @@ def __getattr__(name: str) -> Any:
     return SummaryWriter
 
 
+class Screen(Protocol):
+    """What a person sees of a training while it runs, beside the log."""
+
+    def show(self, trainer: Any, losses: MetricMeter) -> None:
+        """``trainer`` has done step ``batch_idx`` of ``num_batches`` in ``epoch``; ``losses`` average over the epoch so far."""
+
+
 class _EpochLoop(SimpleTrainer):
-    """What both kinds share: meters, printing, TensorBoard."""
+    """What both kinds share: meters, printing, TensorBoard.
+
+    Attributes:
+        screen: shown whenever a step has its line in the log, and at the end of each epoch; nobody looks by default.
+        pace: tells the time that is left; begun with the first epoch.
+    """
+
+    screen: Screen | None = None
+    pace: Pace | None = None
+
+    def begin_steps(self) -> None:
+        """Before the first step of each epoch."""
+        now = time.time()
+        if self.pace is None or self.epoch == self.start_epoch:
+            self.pace = Pace(self.epoch, self.max_epoch, getattr(self.train_loader_x, "epochs_ahead", 1))
+        else:
+            self.pace.pause(now - self._steps_ended)
+
+    def end_steps(self, losses: MetricMeter) -> None:
+        """After the last step of each epoch."""
+        self._steps_ended = time.time()
+        if self.screen is not None:
+            self.screen.show(self, losses)
 
     def report(self, losses: MetricMeter, timers: tuple[AverageMeter, AverageMeter]) -> None:
-        """Log the step's line."""
+        """Log the step's line; show it where somebody looks."""
         batch_time, data_time = timers
-        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+        eta = self.pace.eta(self.epoch, self.batch_idx, self.num_batches) if self.pace else UNKNOWN
+        if self.screen is not None and self.batch_idx + 1 < self.num_batches:
+            self.screen.show(self, losses)
         log.info(
             "epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
             self.epoch + 1,
@@ -72,7 +103,7 @@ class _EpochLoop(SimpleTrainer):
             data_time.avg,
             str(losses),
             self.get_current_lr(),
-            format_eta(batch_time.avg * left),
+            eta,
         )
 
     def is_reported(self) -> bool:
@@ -96,6 +127,7 @@ class _EpochLoop(SimpleTrainer):
         for the device, which at every step would leave a GPU idle.
         """
         self.set_model_mode("train")
+        self.begin_steps()
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         waiting: list[tuple[int, dict[str, Any] | None, float]] = []
         end = time.time()
@@ -104,11 +136,13 @@ class _EpochLoop(SimpleTrainer):
             summary = self.train_step(batch)
             waiting.append((self.epoch * self.num_batches + self.batch_idx, summary, self.get_current_lr()))
             batch_time.update(time.time() - end)
+            self.pace.step(self.epoch, self.batch_idx, batch_time.val)
             if self.is_reported():
                 self.read(waiting, losses)
                 self.report(losses, (batch_time, data_time))
             end = time.time()
         self.read(waiting, losses)
+        self.end_steps(losses)
 
     def train_step(self, batch: Any) -> dict[str, float] | None:
         return self.forward_backward(batch)

@@ -17,7 +17,12 @@ class Logger:
     Args:
         fpath: the log file, or ``None`` for the stream alone.
         stream: where else to write; ``sys.stdout`` by default.
+
+    Attributes:
+        level: the logging module's records below it go into the file alone; what is printed goes to both.
     """
+
+    level = logging.NOTSET
 
     def __init__(self, fpath: str | None = None, stream: TextIO | None = None) -> None:
         self.console, self.path = stream or sys.stdout, fpath
@@ -56,14 +61,16 @@ class Logger:
 
 
 class _Stdout(logging.StreamHandler):
-    """Writes to whatever ``sys.stdout`` is at the time, so that records pass through :class:`Logger`."""
+    """Writes to whatever ``sys.stdout`` is at the time, so that records pass through :class:`Logger`, which may keep them."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stdout
+        out = sys.stdout
+        quiet = isinstance(out, Logger) and out.file is not None and record.levelno < out.level
+        self.stream = out.file if quiet else out
         super().emit(record)
 
 

@@ -90,24 +90,36 @@ def reachable(url: str, timeout: float = 5) -> bool:
     return True
 
 
-def hub_file(repository: str, name: str, repo_type: str = "model", timeout: float = TIMEOUT, begins: bytes = b"") -> Remote:
+def hub_file(
+    repository: str,
+    name: str,
+    repo_type: str = "model",
+    timeout: float = TIMEOUT,
+    begins: bytes = b"",
+    revision: str | None = None,
+) -> Remote:
     """Where a file of a Hugging Face repository lies, with its size and, for large files, its SHA-256.
+
+    Args:
+        revision: a branch, tag or commit; the main branch by default.
 
     Raises:
         AbsentError: the repository, or the file in it, is not there (or not for everyone).
         SourceError: no answer, or not the hub's.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import build_hf_headers
 
     if constants.HF_HUB_OFFLINE:
         raise SourceError("HF_HUB_OFFLINE is set in the environment")
-    url = hf_hub_url(repository, name, repo_type=repo_type)
+    url = hf_hub_url(repository, name, repo_type=repo_type, revision=revision)
     try:
         about = get_hf_file_metadata(url, timeout=timeout)
     except (RepositoryNotFoundError, GatedRepoError) as error:
         raise AbsentError(f"{repository} is not there, or not for everyone") from error
+    except RevisionNotFoundError as error:
+        raise AbsentError(f"{repository} has no revision {revision}") from error
     except EntryNotFoundError as error:
         raise AbsentError(f"{repository} has no {name}") from error
     except Exception as error:  # the hub library raises a dozen unrelated types for "not reachable"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import platform
 import random
@@ -142,6 +143,18 @@ def tolist_if_not(x: Any) -> list[Any]:
     return x if isinstance(x, list) else [x]
 
 
-def cores() -> int:
-    """How many this process may use."""
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds in each so many, or "max": what a container may take (cgroup 2)
+
+
+def seen_cores() -> int:
+    """How many this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores() -> int:
+    """How many this process may use: those that it may run on, or as many of them as its container's share of time is worth."""
+    try:
+        share, of = map(int, QUOTA.read_text().split())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return seen_cores()
+    return max(1, min(seen_cores(), math.ceil(share / of)))
