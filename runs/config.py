@@ -11,6 +11,7 @@ from backbones import BACKBONES, check_name
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, nearest
+from dassl.utils.trackers import DEFAULT as TENSORBOARD
 from datasets import by_any_name
 from datasets.config import dataset_defaults, merge_file
 from runs.overrides import OF_OWN_IMAGES, OWN_IMAGES, merge_overrides
@@ -32,6 +33,7 @@ PUBLISHED_NAMES = {
 def default_config() -> CfgNode:
     """Dassl's defaults plus this project's keys."""
     cfg = get_cfg_default()
+    cfg.LOGGER = TENSORBOARD  # where a training's scalars go: tensorboard, wandb, trackio or none
     cfg.MODEL.BACKBONE.PATH = ""  # local folder with the weights (docs/DATASETS.md)
     cfg.MODEL.BACKBONE.COMPILE = ""  # torch.compile's mode for the text tower; "" = not compiled
     cfg.MODEL.BACKBONE.TF32 = False  # on a GPU: float32 products in TF32, faster and coarser

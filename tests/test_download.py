@@ -188,6 +188,7 @@ def test_without_network_an_archive_put_there_by_hand_is_taken(run, good: bytes,
 
 def test_drive_where_the_hub_fails(hub: FakeHub, good: bytes, run, tmp_path: Path, monkeypatch) -> None:
     asked = []
+    hub.model("TahaKoleilat/BiomedCoOp", Path(__file__).parent, ["__init__.py"], dataset=True)
 
     def gives(content: bytes):
         def download(id: str, output: str, **more: object) -> str:

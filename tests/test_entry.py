@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -132,7 +133,9 @@ sys.exit(main())
 
 
 def test_a_real_ctrl_c() -> None:
-    child = subprocess.Popen([sys.executable, "-c", WAITS], cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs hear no Ctrl-C
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen([sys.executable, "-c", WAITS], cwd=REPO, preexec_fn=heard, **pipes)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)

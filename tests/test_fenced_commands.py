@@ -37,12 +37,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def accepted(words: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace | None:
     """What the program that ``python WORDS`` starts makes of its arguments; it is stopped then."""
-    taken = argparse.ArgumentParser.parse_args
+    taken, taken_intermixed = argparse.ArgumentParser.parse_args, argparse.ArgumentParser.parse_intermixed_args
 
     def parse(self: argparse.ArgumentParser, *args: object, **kwargs: object) -> argparse.Namespace:
         raise Parsed(taken(self, *args, **kwargs))
 
+    def parse_intermixed(self: argparse.ArgumentParser, *args: object, **kwargs: object) -> argparse.Namespace:
+        raise Parsed(taken_intermixed(self, *args, **kwargs))
+
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", parse_intermixed)
     module = words[0] == "-m"
     monkeypatch.setattr(sys, "argv", words[module:])
     try:

@@ -30,7 +30,7 @@ def base2new(setting: Setting, kind: str, timeout: float) -> dict[str, Any]:
     program = ["-m", "benchmarks.reference"] if kind == "reference" else ["train.py"]
     words = [sys.executable, *program, "--root", setting.root, "--trainer", "BiomedDPT", "--backbone", setting.backbone,
              "--dataset-config-file", "configs/datasets/btmri.yaml", "--config-file", str(config), "--output-root", str(out),
-             "--shots", "16", "--seeds", "1", "--task", "base2new", *_overrides(setting, "base2new")]  # fmt: skip
+             "--shots", "16", "--seeds", "1", "--task", "base2new", "--verbose", *_overrides(setting, "base2new")]  # fmt: skip
     return _timed(words, out, timeout, {})
 
 

@@ -9,7 +9,6 @@ _C.RESUME = ""  # folder with checkpoints
 _C.SEED = -1  # negative: not fixed
 _C.USE_CUDA = True
 _C.VERBOSE = True  # print the config, transforms, parameter counts
-_C.LOGGER = "tensorboard"  # where a training's scalars go: tensorboard, wandb, trackio or none
 
 _C.INPUT = CN()
 _C.INPUT.SIZE = (224, 224)
