@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -55,12 +57,37 @@ def helped(call: list[str], place: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", PYTHON)
-def test_python_programs(name: str, tmp_path: Path) -> None:
+def called(name: str) -> list[str]:
+    """How a program is started: by its path, or as a module."""
     module = name.removesuffix("/__main__.py").removesuffix(".py").replace("/", ".")
-    by_path = "/" not in name or name.startswith("scripts/")
-    said = helped([sys.executable, *([str(REPO / name)] if by_path else ["-m", module])], tmp_path)
+    return [str(REPO / name)] if "/" not in name or name.startswith("scripts/") else ["-m", module]
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_python_programs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, where the libraries are loaded already."""
+    call = called(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIOMED_DPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [call[-1], "--help"])
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+        warnings.simplefilter("ignore")  # that the module is loaded already
+        if call[0] == "-m":
+            runpy.run_module(call[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(call[0], run_name="__main__")
+    said, errors = capsys.readouterr()
+    assert not ended.value.code and "Traceback" not in errors
     assert said.startswith("usage: ") and len(said.splitlines()) > 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["train.py", "parse_results.py", "sweep/__main__.py", "benchmarks/random_model.py"])
+def test_in_processes_of_their_own(name: str, tmp_path: Path) -> None:
+    assert helped([sys.executable, *called(name)], tmp_path).startswith("usage: ")
 
 
 @pytest.mark.parametrize("name", [name for name in SHELL if name not in LIBRARIES])
