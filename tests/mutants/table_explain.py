@@ -1,4 +1,4 @@
-"""Not run yet, so not counted: named table_explain.py, they are. explain/: maps, masks, pictures, words near contexts, the effect table."""
+"""explain/: maps, masks, pictures, words near contexts, the effect table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from tests.mutants.mutant import Mutant, of
 
 MAPS = "tests/test_explain.py"
 COMMAND = "tests/test_explain_command.py"
-BOTH = (MAPS, COMMAND)
+PICTURES, RULES = "tests/test_explain_pictures.py", "tests/test_explain_rules.py"  # fast: first
+BOTH = (PICTURES, RULES, MAPS, COMMAND)
 
 MUTANTS: list[Mutant] = [
     *of(
@@ -130,9 +131,9 @@ MUTANTS: list[Mutant] = [
         ('deep=depth == "deep")', "deep=True)"),
         ("    if args.target and args.target not in trainer.classnames:", "    if False:"),
         ("classes = torch.full_like(classes, trainer.classnames.index(args.target))", "pass"),
-        ("pictures, done + 1, images", "pictures, done, images"),
-        ("            continue\n        classes", "            break\n        classes"),
-        ('print(f"{done} pictures and {NUMBERS} in {args.output}")\n    return 3 if skipped else 0', 'print(f"{done} pictures and {NUMBERS} in {args.output}")\n    return 0'),
+        ("pictures, len(entries) + 1, images", "pictures, len(entries), images"),
+        ("            continue\n        likeliest", "            break\n        likeliest"),
+        ('look at them: {index}")\n    return 3 if skipped else 0', 'look at them: {index}")\n    return 0'),
         ('print(f"{len(labels)} images: {args.output}")\n    return 3 if skipped else 0', 'print(f"{len(labels)} images: {args.output}")\n    return 0'),
         ("    if args.output.suffix.lower().lstrip(\".\") not in FIGURES:", "    if False:"),
         ("    if not features:", "    if features is None:"),
