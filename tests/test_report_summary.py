@@ -125,5 +125,7 @@ def test_a_training_figure_counts_the_methods_that_train(tmp_path: Path) -> None
         if number >= 6:
             (folder / "log.txt").write_text("epoch [1/1] batch [4/4] loss 0.5 (0.5) acc 50.0 (50.0)\n")
     runs = read_runs(tmp_path)[0]
-    titles = {plot.name.split("_")[0]: plot.title for plot in dataset_plots(runs, "BTMRI", cast_of(runs), several=False)}
+    titles = {
+        plot.name.split("_")[0]: plot.title for plot in dataset_plots(runs, "BTMRI", cast_of(runs, "BiomedDPT"), several=False)
+    }
     assert "6 of 8 methods" in titles["confusion"] and "2 of 8 methods" in titles["training"]
