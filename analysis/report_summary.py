@@ -32,7 +32,6 @@ class Standing:
         ranked: series that lack no run, on the same data, best first, with their numbers.
         others: how many series lack runs.
         test: the best against the next, in words; "" where there is no next.
-        missing: why there is no best; "" where there is one.
     """
 
     title: str
