@@ -207,6 +207,12 @@ MISTAKES = [
     (["--evaluate", "{images}", "--batch-size", "0"], "must be 1 or more"),
     (["--evaluate", "/nowhere"], "no such file or folder: /nowhere"),
     (["--evaluate", "{images}", "--part", "test"], "is not divided into parts"),
+    (["{images}", "--part", "test"], "--part is read with --calibrate or --evaluate only"),
+    (["{images}", "--data", "DATASET.ROOT", "x"], "--data is read with --calibrate or --evaluate only"),
+    (["{images}", "--penalty", "0"], "--penalty is read with --calibrate only"),
+    (["--evaluate", "{images}", "--penalty", "0.1"], "--penalty is read with --calibrate only"),
+    (["{images}", "--coverage", "0.9"], "--coverage is read with --calibrate or --calibrated only"),
+    (["{images}", "--map", "rollout"], "--map is read with --explain only"),
 ]
 
 
