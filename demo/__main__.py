@@ -4,9 +4,8 @@
     python -m demo RUN --calibrate labelled/             # calibrated probabilities and prediction sets
     python -m demo RUN --samples images/ --root data     # images to try; where the run's own data lie now
 
-RUN is a trained run's folder, or hf://ORG/NAME. A calibration beside it (predict.py --calibrate) is taken; nothing is written there.
-Needs
-Gradio: pip install gradio. Research use only: not a medical device.
+RUN is a trained run's folder, or hf://ORG/NAME. A calibration beside the folder (predict.py --calibrate) is taken;
+nothing is written there. Needs Gradio: pip install gradio. Research use only: not a medical device.
 """
 
 from __future__ import annotations

@@ -96,7 +96,10 @@ def require_packable(run: Path, cfg: CfgNode) -> None:
     if not cls.learns:
         raise UserError(f"{run}: {cfg.TRAINER.NAME} learns nothing, so there is nothing to share but the command that ran it")
     if not (run / LEARNER).is_dir():
-        raise UserError(f"{run} only tested what another run learned: pack that one (of base-to-new the run in train_base)")
+        raise UserError(
+            f"{run} only tested what another run learned: pack that one (of base-to-new the run in train_base, of "
+            "cross-dataset that in few_shot)"
+        )
 
 
 def require_room(folder: Path) -> None:
