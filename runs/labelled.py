@@ -138,8 +138,8 @@ def _require_enough(source: Path, count: int, coverage: float) -> None:
     needed = labelled_needed(coverage)
     if count < needed:
         raise UserError(
-            f"{source} has {count_of(count, 'labelled image')}: sets of {percent(coverage)} need {needed} (half of them for the "
-            "threshold); give more images, or a lower --coverage"
+            f"{source} has {count_of(count, 'labelled image')}: sets of {percent(coverage)} need {needed} (half of them for "
+            "the threshold); give more images, or a lower --coverage"
         )
 
 
