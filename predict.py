@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entry import program
-from runs.arguments import add_measuring_arguments, add_run_arguments, run_place
+from runs.arguments import add_measuring_arguments, add_run_arguments, require_used, run_place
 from runs.own_dassl import require_own_dassl
 
 FORMATS = ("table", "csv", "json")
 UNREADABLE = 3  # exit status
+MAP, COVERAGE = "gradcam", 0.9  # unless --map and --coverage say otherwise
 SHOWN = 3  # classes per image in a table, unless --top-k says otherwise
 
 
@@ -50,13 +51,23 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help="write a picture per image: what its class rests on")
-    parser.add_argument("--map", default="gradcam", help="kind of map of --explain: gradcam, rollout or attention")
+    parser.add_argument("--map", help="kind of map of --explain: gradcam (default), rollout or attention")
     add_measuring_arguments(parser)
     add_run_arguments(parser)
     args = parser.parse_intermixed_args(argv)  # images may stand behind options, and be none
     if not (args.images or args.calibrate or args.evaluate):
         parser.error("the following arguments are required: images (or --evaluate, --calibrate)")
     return args
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what this call would not read, then put defaults in place."""
+    measuring = ("calibrate", "evaluate")
+    sets = ("calibrate", "calibrated")
+    require_used(args, part=measuring, data=measuring, penalty=("calibrate",), coverage=sets, map=("explain",))
+    args.map = args.map or MAP
+    args.coverage = COVERAGE if args.coverage is None else args.coverage
+    args.penalty = args.penalty or 0.0
 
 
 def output_format(args: argparse.Namespace) -> str:
@@ -177,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 a user's mistake (told in one line on standard error), 3 done with files skipped."""
     args = parse_arguments(argv)
     require_own_dassl()
+    check_arguments(args)
     if not isinstance(args.run, Path) and (args.calibrate or args.calibrated):
         from dassl.utils import UserError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from analysis.files import read_text
-from analysis.layout import LAYOUT_SPLITS, TASK_FOLDERS, place_of
+from analysis.layout import CROSS, LAYOUT_SPLITS, TASK_FOLDERS, place_of
 from analysis.results import Defect, Run, folder_name
 
 SPLITS = {task: tuple(folders) for task, folders in TASK_FOLDERS.items()}
@@ -76,8 +76,8 @@ def _wanted(choice: Choice, **facts: object) -> bool:
 
 
 def select(runs: Sequence[Run], choice: Choice) -> list[Run]:
-    """The runs that are asked for."""
-    return [
+    """The runs that are asked for: of cross_dataset its tests on targets, and what their sources were tested on themselves."""
+    found = [
         run
         for run in runs
         if run.split in choice.splits
@@ -91,6 +91,10 @@ def select(runs: Sequence[Run], choice: Choice) -> list[Run]:
             seeds=run.seed,
         )
     ]
+    if choice.task != CROSS:
+        return found
+    sources = {run.source for run in found}
+    return [run for run in found if run.source or run.dataset in sources]
 
 
 def concerns(defect: Defect, choice: Choice) -> bool:

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from analysis.metrics import ECE_BINS, METRICS, Metric, metrics
+from analysis.words import count_of, listed
 
 RESAMPLES = 1000
 DEFINED = 0.9  # of the resamples must give a metric, or it has no interval
@@ -69,6 +70,12 @@ def evaluation(
             found["metric_notes"].append(
                 f"{name} has no interval: {resamples - len(values)} of {resamples} draws leave it undefined"
             )
+    flat = [name for name, between in intervals.items() if between and between[0] == between[1]]
+    if flat:
+        found["metric_notes"].append(
+            f"an interval without width is no certainty ({listed(flat)}): drawing these {count_of(len(y), 'image')} again "
+            "always gives the same value"
+        )
     return found | {"intervals": intervals, "resamples": resamples, "seed": seed}
 
 
@@ -136,7 +143,9 @@ def as_text(found: Mapping[str, Any], classnames: Sequence[str]) -> str:
         between = "" if interval is None else f"{interval[0]:.{metric.digits}f} to {interval[1]:.{metric.digits}f}{unit}"
         weights = f" ({found['kappa_weights']} weights)" if name == "cohen_kappa" and found["kappa_weights"] else ""
         rows.append([metric.title + weights, shown, between])
-    text = tabulate(rows, headers=[f"of {found['num_test']} images", "value", "95 % interval"], disable_numparse=True)
+    text = tabulate(
+        rows, headers=[f"of {count_of(found['num_test'], 'image')}", "value", "95 % interval"], disable_numparse=True
+    )
     names = [f"{number} {name}" for number, name in enumerate(classnames, start=1)]
     matrix = [[name, *counts] for name, counts in zip(names, found["confusion_matrix"], strict=True)]
     numbers = [str(number) for number in range(1, len(names) + 1)]

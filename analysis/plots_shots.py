@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,10 @@ def average_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
     shots, cells = _shots(runs), _cells(runs, part)
     title = f"Few-shot {unit_of(scope)}, {synthetic(runs)}{what}{hollow(c for own in cells.values() for c in own)}"
     figure, (axis,) = panels(1, title, max(2.9, 0.155 * len(cells) + 0.8), 1, width=COLUMN_WIDTH)
-    _panel(axis, cells, cast, shots, unit_of(scope), bars=len(cells) <= INTERVALS)
+    bars = len(cells) <= INTERVALS
+    _panel(axis, cells, cast, shots, unit_of(scope), bars)
     chance = chance_of(runs, part)
-    numbers = [c.value for own in cells.values() for c in own if c.value is not None]
+    numbers = _ends((c for own in cells.values() for c in own), bars)
     span = limits(scope, [*numbers, *([chance] if chance is not None else [])])
     _bound(axis, span, chance)
     _names(axis, cells, cast, len(shots))
@@ -73,7 +74,7 @@ def shots_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
     title = f"Few-shot {unit_of(scope)}, {synthetic(runs)}{told}dashed: chance{hollow(every)}"
     figure, axes = panels(len(parts), title, 1.7 if len(parts) > 3 else 2.2, min(4, max(2, len(parts))), lines)
     chances = {what: chance_of(runs, part) for what, part in parts.items()}
-    numbers = [c.value for c in every if c.value is not None]
+    numbers = _ends(every, bars)
     span = limits(scope, [*numbers, *(c for c in chances.values() if c is not None)])
     rows: list[tuple[Any, ...]] = []
     for axis, (what, cells) in zip(axes, found.items(), strict=True):
@@ -84,6 +85,12 @@ def shots_plot(runs: Sequence[Run], scope: Scope, cast: Cast) -> Plot:
     outer_labels(axes, x_ticks=True, y_ticks=span is not None)
     legend(figure, *keys_of(cast, series), keys)
     return Plot(f"few_shot_{scope.metric}", title, figure, (*HEADER, scope.metric, "ci95", "note"), tuple(rows))
+
+
+def _ends(cells: Iterable[Cell], bars: bool) -> list[float]:
+    """What the y axis must hold: the numbers, and with ``bars`` both ends of their intervals."""
+    known = [(c.value, (c.half or 0.0) if bars else 0.0) for c in cells if c.value is not None]
+    return [value + sign * half for value, half in known for sign in (-1, 1)]
 
 
 def _shots(runs: Sequence[Run]) -> list[int]:

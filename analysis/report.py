@@ -52,6 +52,7 @@ SHOWN_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "co
 SELECTS = ("method", "dataset", "split", "shots", "seed")
 THUMBNAILS = 200
 NOTHING = "<p>no finished run</p>"
+NOTHING_OWN = '<p class="note">nothing of these runs (figures and datasets are of few-shot and base-to-new)</p>'
 
 
 def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argparse.Namespace) -> str:
@@ -68,6 +69,9 @@ def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argpa
     looks = glyphs_of(cast)
     paper = paper_tables(ordered, args.metrics)
     others = other_tables(ordered, args.metrics, [tuple(pair) for pair in args.paired or ()]) if ordered else []
+    if not paper:  # tests on other datasets alone: their tables come first
+        paper, others = others, []
+    nothing = NOTHING_OWN if ordered else NOTHING
     first = "".join(map(open_figure_html, first_plots(ordered, cast)))
     script = (PAGE / "report.js").read_text(encoding="utf-8")
     kept = details(ordered, defects, args.thumbnails, args.images)
@@ -82,11 +86,11 @@ def page(root: Path, runs: Sequence[Run], defects: Sequence[Defect], args: argpa
         banner=banner(ordered),
         summary=summary_html(ordered, grid, cast),
         metrics="".join(f'<option value="{m}">{escape(METRICS[m].title)}</option>' for m in shown),
-        tables=f'<div class="side">{_tables(paper, looks)}</div>' if paper else NOTHING,
-        figures=f'<div class="side">{first}</div>' if first else NOTHING,
-        datasets=_datasets(ordered, cast, args.metrics) or NOTHING,
+        tables=f'<div class="side">{_tables(paper, looks)}</div>' if paper else nothing,
+        figures=f'<div class="side">{first}</div>' if first else nothing,
+        datasets=_datasets(ordered, cast, args.metrics) or nothing,
         others=_tables(others, looks) + "".join(map(folded_figure_html, more_plots(ordered, cast) if ordered else ()))
-        or NOTHING,
+        or nothing,
         coverage=coverage_html(grid, looks) + defects_html(defects, numbers),
         **{f"{name}_options": options_html(sorted({getattr(run, name) for run in ordered})) for name in SELECTS},
         packed="".join(block(f"chunk-{n}", as_json(chunk)) for n, chunk in enumerate(kept["chunks"]))

@@ -32,7 +32,6 @@ class Standing:
         ranked: series that lack no run, on the same data, best first, with their numbers.
         others: how many series lack runs.
         test: the best against the next, in words; "" where there is no next.
-        missing: why there is no best; "" where there is one.
     """
 
     title: str
@@ -115,7 +114,9 @@ def _by_datasets(sides: Sequence[Sequence[Run]], runs: Sequence[Run], scope: Sco
         return "no test: fewer than two datasets"
     better = sum(a > b for a, b in known)
     difference = mean([a - b for a, b in known])
-    return f"{difference:+.2f} on average, better on {better} of {len(known)} datasets, p = {p:.3g} (Wilcoxon over datasets)"
+    # the row above is the HM of averages, this the average of HMs: the two differ
+    of = "on average" if runs[0].split == "all" else "on average of the datasets' own harmonic means"
+    return f"{difference:+.2f} {of}, better on {better} of {len(known)} datasets, p = {p:.3g} (Wilcoxon over datasets)"
 
 
 def _by_images(sides: Sequence[Sequence[Run]], dataset: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from analysis.cast import Cast
 from analysis.counted import PAIR, apart_notes, counted
 from analysis.cross import cross_tables
+from analysis.curves import read_curves
 from analysis.figure_style import Plot
 from analysis.figures import PER_SETTING, most_shots, paper_plots, plots
 from analysis.paired import paired_tables
@@ -118,7 +119,7 @@ def more_plots(runs: Sequence[Run], cast: Cast) -> Iterator[Plot]:
 
 def dataset_plots(runs: Sequence[Run], dataset: str, cast: Cast, several: bool) -> Iterator[Plot]:
     """Figures of one dataset: its own numbers where there are several datasets; of at most six methods confusion, calibration
-    and training, those of the highlighted one and of the best.
+    and training (of those that train), those of the highlighted one and of the best.
     """
     own = [run for run in runs if run.dataset == dataset]
     if several:
@@ -128,13 +129,16 @@ def dataset_plots(runs: Sequence[Run], dataset: str, cast: Cast, several: bool) 
     at = [run for run in split_of(own, split) if run.shots == most_shots(split_of(own, split))] if split else []
     groups = by_series(at)
     known = {s: [v for run in of if (v := run.metrics["accuracy"]) is not None] for s, of in groups.items()}
-    order = sorted(groups, key=lambda s: (s[0] != cast.highlight, -mean(known[s]) if known[s] else 0, s))[:DRAWN]
-    part = [run for run in at if run.series in order]
-    if not part:
+    order = sorted(groups, key=lambda s: (s[0] != cast.highlight, -mean(known[s]) if known[s] else 0, s))
+    if not at:
         return
-    shown = f", {len(order)} of {len(groups)} methods" if len(order) < len(groups) else ""
-    what = shots_of(part[0].shots) if split == "all" else f"{split} classes, {shots_of(part[0].shots)}"
-    for draw in PER_SETTING.values():
-        plot = draw(part, cast, f"{dataset}, {what}{shown}", f"{part[0].dataset_key}_{split}_{part[0].shots}shots")
+    what = shots_of(at[0].shots) if split == "all" else f"{split} classes, {shots_of(at[0].shots)}"
+    for kind, draw in PER_SETTING.items():
+        # of those that train, as a figure of losses would else name methods that it cannot draw
+        drawn = [s for s in order if kind != "training" or any(read_curves(run.folder).epochs for run in groups[s])]
+        told = f", {min(len(drawn), DRAWN)} of {len(groups)} methods" if min(len(drawn), DRAWN) < len(groups) else ""
+        part = [run for run in at if run.series in drawn[:DRAWN]]
+        name = f"{at[0].dataset_key}_{split}_{at[0].shots}shots"
+        plot = draw(part, cast, f"{dataset}, {what}{told}", name) if part else None
         if plot:
             yield plot

@@ -4,8 +4,8 @@
     python -m demo RUN --calibrate labelled/             # calibrated probabilities and prediction sets
     python -m demo RUN --samples images/ --root data     # images to try; where the run's own data lie now
 
-RUN is a trained run's folder. A calibration beside it (predict.py --calibrate) is taken; nothing is written there. Needs
-Gradio: pip install gradio. Research use only: not a medical device.
+RUN is a trained run's folder, or hf://ORG/NAME. A calibration beside the folder (predict.py --calibrate) is taken;
+nothing is written there. Needs Gradio: pip install gradio. Research use only: not a medical device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entry import program
-from runs.arguments import add_run_arguments
+from runs.arguments import add_run_arguments, require_used, run_place
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -27,7 +27,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("run", type=run_place, help="folder of a trained run, or hf://ORG/NAME")
     parser.add_argument("--calibrate", type=Path, metavar="LABELLED", help="labelled images, in place of RUN/calibration.json")
     parser.add_argument("--part", default="", choices=("train", "val", "test"), help="of LABELLED, where it has such parts")
     parser.add_argument(
@@ -75,6 +75,7 @@ def show(args: argparse.Namespace) -> int:
     from runs.inference import find_images, load_run, require_run
     from runs.labelled import fitted
 
+    require_used(args, part=("calibrate",), data=("calibrate",))
     require_run(args.run)
     check_coverage(args.coverage)
     with page.with_scratch():
@@ -87,7 +88,7 @@ def show(args: argparse.Namespace) -> int:
         kept = None
         if args.calibrate:
             kept, _ = fitted(trainer, args.calibrate, args.data, args.part, args.coverage)
-        elif (args.run / FILE).exists():
+        elif isinstance(args.run, Path) and (args.run / FILE).exists():
             kept = read_calibration(args.run, trainer)
         data = "not looked for (--no-data)" if args.no_data else references.data_of(trainer, args.root)
         found = found or references.samples(data, trainer.classnames)

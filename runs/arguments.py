@@ -42,8 +42,27 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", default=(), metavar="KEY VALUE", help="keys of DATASET that say how to read LABELLED"
     )
     told.add_argument("--calibrated", action="store_true", help="calibrated probabilities and prediction sets")
-    told.add_argument("--coverage", type=float, default=0.9, help="how often a set shall hold the true class (0.9)")
-    told.add_argument("--penalty", type=float, default=0.0, help="of --calibrate: RAPS's, for smaller sets; 0 is APS")
+    told.add_argument("--coverage", type=float, help="how often a set shall hold the true class (0.9)")
+    told.add_argument("--penalty", type=float, help="of --calibrate: RAPS's, for smaller sets; 0 is APS (0)")
+
+
+def require_used(args: argparse.Namespace, **readers: Sequence[str]) -> None:
+    """Refuse an option that this call would not read; others would be believed to have had an effect.
+
+    Args:
+        args: of options that are "", ``()`` or ``None`` where nothing was given.
+        readers: by option (``part``) the options of which one must be given with it.
+
+    Raises:
+        UserError: in one line, with what reads it.
+    """
+    from dassl.utils import UserError
+
+    for option, those in readers.items():
+        given = getattr(args, option) not in ("", (), None)
+        if given and not any(getattr(args, name) for name in those):
+            asked = " or ".join(f"--{name}" for name in those)
+            raise UserError(f"--{option} is read with {asked} only: leave it out, or add one of these")
 
 
 def training_arguments(description: str, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from analysis.conformal import COVERAGE, labelled_needed, percent
 from analysis.evaluation import as_text, evaluation
+from analysis.words import count_of
 from dassl.utils import UserError, require_writable, write_json
 from datasets.labelled import Labelled, labelled_images, mapping_of
 from runs.calibration import FILE, Kept, calibration_for, check_measuring, new_calibration, write_calibration
@@ -117,6 +118,9 @@ def fitted(
     """
     images = _images(trainer, source, data, part)
     _require_enough(source, len(images.paths), coverage)
+    if len(set(images.labels)) == 1:
+        name = trainer.classnames[images.labels[0]]
+        raise UserError(f"all labelled images in {source} are of {name}: a calibration on one class says nothing of the others")
     found = scored(trainer, images, batch_size, workers)
     _require_enough(source, len(found.paths), coverage)  # of those that can be read
     named = str(source) + (f", {part}" if part else "")
@@ -134,8 +138,8 @@ def _require_enough(source: Path, count: int, coverage: float) -> None:
     needed = labelled_needed(coverage)
     if count < needed:
         raise UserError(
-            f"{source} has {count} labelled images: sets of {percent(coverage)} need {needed} (half of them for the "
-            "threshold); give more images, or a lower --coverage"
+            f"{source} has {count_of(count, 'labelled image')}: sets of {percent(coverage)} need {needed} (half of them for "
+            "the threshold); give more images, or a lower --coverage"
         )
 
 

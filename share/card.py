@@ -14,6 +14,7 @@ from datasets import by_key
 from datasets.base import ARCHIVES
 from runs.packed import LOCAL
 from share.siblings import Siblings, in_words
+from trainers import methods
 
 LIBRARY = "biomed-dpt"
 TASK = "image-classification"
@@ -24,7 +25,7 @@ ANYWHERE = "ORG/NAME"  # in commands, where it is not known yet where the run wi
 USE = "Research on images of the same kind and with the same classes: to compare methods, to repeat the numbers, to teach."
 LIMITS = """- **Research use only. It is not a medical device**, and nothing here was tested in a clinic. No diagnosis and no
   treatment may rest on it.
-- It was learned from few images. Images of another scanner, stain, hospital or population can be classified at will,
+- It was learned from few images. Images of another scanner, stain, hospital or population can be classified anyhow,
   and with high probabilities; an image of none of its classes gets one of them all the same.
 - The probabilities are not calibrated: the table has their expected calibration error.
 - The numbers are of one test set. If images of one patient are in training and test, they are too good."""
@@ -43,11 +44,12 @@ def card(
         learned: how many numbers are in the file of what was learned.
     """
     where = f"hf://{repository or ANYWHERE}"
+    what = "A prompt" if _is_prompt(record) else "An adapter or classifier"
     generated = "**Trained on generated images: it knows nothing of medicine.**\n\n" if record.get("rehearsal") else ""
     parts = [
         f"---\n{header(record, siblings, licence)}\n---",
         f"# {one_line(record['method'])} on {one_line(record['dataset'])}",
-        f"{generated}A prompt (or adapter) for a frozen vision-language model, learned by Biomed-DPT: {_size(learned)}. "
+        f"{generated}{what} for a frozen vision-language model, learned by Biomed-DPT: {_size(learned)}. "
         f"The model itself is not here.",
         "## Use\n```bash\n"
         f"python predict.py {where} images/{_path_hint(record)}\n```\nFrom Python: `load_run({where!r})`. The four files hold "
@@ -58,7 +60,9 @@ def card(
         "## Departures from the published setting\n" + _listed(_departures(record)),
         f"## Intended use\n{USE}",
         f"## Limits\n{LIMITS}" + "".join(f"\n- {one_line(one)}." for one in record.get("warnings") or ()),
-        "## Licence\n" + (one_line(licence) if licence else "None was chosen: ask whoever shared it.") + " The licence of the "
+        "## Licence\n"
+        + (f"{one_line(licence)}." if licence else "None was chosen: ask whoever shared it.")
+        + " The licence of the "
         "images and that of the backbone hold beside it.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -137,8 +141,16 @@ def _path_hint(record: Mapping[str, Any]) -> str:
     return " --backbone-path FOLDER" if str(record["backbone"]).startswith(LOCAL) else ""
 
 
+def _is_prompt(record: Mapping[str, Any]) -> bool:
+    """Whether the method learns a prompt; those that do not (adapters, probes, caches) never fit other classes."""
+    cls = methods().get(str(record["method"]))
+    return cls is None or cls.transfers
+
+
 def _tags(record: Mapping[str, Any]) -> list[str]:
-    tags = ["biomedical", "medical-imaging", "vision-language", "few-shot", "prompt-tuning", str(record["method"]).lower()]
+    tags = ["biomedical", "medical-imaging", "vision-language", "few-shot"]
+    tags += ["prompt-tuning"] if _is_prompt(record) else []
+    tags.append(str(record["method"]).lower())
     tags += [str(record["modality"]).lower()] if record.get("modality") else []
     return tags + (["synthetic-data"] if record.get("rehearsal") else [])
 

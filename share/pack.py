@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 from yacs.config import CfgNode
 
-from analysis.results import CONFIG, RESULTS, read_whole_record
+from analysis.results import CONFIG, RESULTS, DamagedRun, read_whole_record
 from dassl.utils import UserError, load_checkpoint, require_writable, write_json
 from runs.config import default_config, merge_file
 from runs.packed import CARD, LIMITS, TENSORS, is_packed
@@ -46,10 +46,9 @@ def pack(run: Path, folder: Path, licence: str = "", repository: str = "", epoch
         epoch: of the checkpoint; by default the one that the run tested.
 
     Raises:
-        UserError: no finished run, one that learned nothing itself, a folder with something else in it.
-        DamagedRun: a run that is unfinished or damaged.
+        UserError: no finished run, one that is damaged or learned nothing itself, a folder with something else in it.
     """
-    cfg, record = _config(run), read_whole_record(run)
+    cfg, record = _config(run), _whole_record(run)
     require_packable(run, cfg)
     require_room(folder)
     path = find_checkpoint(run / LEARNER, epoch, best=cfg.TEST.FINAL_MODEL == "best_val")
@@ -85,6 +84,14 @@ def _config(run: Path) -> CfgNode:
     return cfg
 
 
+def _whole_record(run: Path) -> dict[str, Any]:
+    """The results of a run whose files are all as they were when it ended; else its folder is named with what is not so."""
+    try:
+        return read_whole_record(run)
+    except DamagedRun as error:
+        raise UserError(f"{run}: {error}") from error
+
+
 def require_packable(run: Path, cfg: CfgNode) -> None:
     """
     Raises:
@@ -96,7 +103,10 @@ def require_packable(run: Path, cfg: CfgNode) -> None:
     if not cls.learns:
         raise UserError(f"{run}: {cfg.TRAINER.NAME} learns nothing, so there is nothing to share but the command that ran it")
     if not (run / LEARNER).is_dir():
-        raise UserError(f"{run} only tested what another run learned: pack that one (of base-to-new the run in train_base)")
+        raise UserError(
+            f"{run} only tested what another run learned: pack that one (of base-to-new the run in train_base, of "
+            "cross-dataset that in few_shot)"
+        )
 
 
 def require_room(folder: Path) -> None:

@@ -207,6 +207,12 @@ MISTAKES = [
     (["--evaluate", "{images}", "--batch-size", "0"], "must be 1 or more"),
     (["--evaluate", "/nowhere"], "no such file or folder: /nowhere"),
     (["--evaluate", "{images}", "--part", "test"], "is not divided into parts"),
+    (["{images}", "--part", "test"], "--part is read with --calibrate or --evaluate only"),
+    (["{images}", "--data", "DATASET.ROOT", "x"], "--data is read with --calibrate or --evaluate only"),
+    (["{images}", "--penalty", "0"], "--penalty is read with --calibrate only"),
+    (["--evaluate", "{images}", "--penalty", "0.1"], "--penalty is read with --calibrate only"),
+    (["{images}", "--coverage", "0.9"], "--coverage is read with --calibrate or --calibrated only"),
+    (["{images}", "--map", "rollout"], "--map is read with --explain only"),
 ]
 
 
@@ -298,3 +304,18 @@ def test_parts_must_be_named(labelled, btmri_root, tmp_path) -> None:
     split = json.loads((btmri_root / "BTMRI" / "split_BTMRI.json").read_text())["test"]
     assert [(path.relative_to(btmri_root / "BTMRI" / "BTMRI").as_posix(), label) for path, label in zip(
         found.paths, found.labels, strict=True)] == [(path, label) for path, label, _ in split]  # fmt: skip
+
+
+def test_one_class_alone_calibrates_nothing_and_a_flat_interval_is_no_certainty(run, labelled, tmp_path, capsys) -> None:
+    folder = next(path for path in sorted(labelled.iterdir()) if path.is_dir())
+    shutil.copytree(folder, tmp_path / "one" / folder.name)
+    some = sorted((tmp_path / "one" / folder.name).iterdir())
+    for number in range(20 - len(some)):
+        shutil.copy(some[0], some[0].with_name(f"more{number}.png"))
+    assert predict.main([str(run), "--calibrate", str(tmp_path / "one")]) == 2
+    assert "a calibration on one class says nothing of the others" in capsys.readouterr().err and not (run / FILE).exists()
+    for path in sorted((tmp_path / "one" / folder.name).iterdir())[1:]:
+        path.unlink()
+    assert predict.main([str(run), "--evaluate", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "of 1 image " in said and "an interval without width is no certainty" in said

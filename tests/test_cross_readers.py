@@ -93,3 +93,23 @@ def test_a_test_on_another_dataset_that_hides_its_source_is_damaged(crossed: Pat
             read_run(folder)
         (folder / "results.json").write_text(before)
     assert read_run(folder).source == "BTMRI"
+
+
+@pytest.mark.parametrize("style", ["terminal", "csv"])
+def test_a_folder_without_such_runs_is_one_line(style: str, tmp_path: Path, capsys) -> None:
+    write_run(tmp_path, "CoOp", "BTMRI", accuracy=70)
+    asked = [str(tmp_path), "--task", "cross_dataset"]
+    assert parse_results.main([*asked, "--format", style]) == 2
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("\n") == 1 and "no finished run below" in said.err
+    assert report.main([*asked, "-o", str(tmp_path / "page.html")]) == 2 and not (tmp_path / "page.html").exists()
+    assert figures.main([*asked, "-o", str(tmp_path / "figures")]) == 2 and not (tmp_path / "figures").exists()
+
+
+def test_a_report_of_such_runs_alone_begins_with_their_table(tmp_path: Path, capsys) -> None:
+    write_target(tmp_path, "BTMRI", "BUSI", accuracy=42)
+    page = tmp_path / "page.html"
+    assert report.main([str(tmp_path), "-o", str(page)]) == 0
+    text = page.read_text()
+    tables = text[text.index('id="tables"') : text.index('id="figures"')]
+    assert "42.00" in tables and "no finished run" not in text[: text.index("<script")]

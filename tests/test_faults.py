@@ -20,7 +20,7 @@ from tests.faults.world import build
 
 AT_LEAST = {
     "train.py": 100,
-    "predict.py": 40,
+    "predict.py": 80,
     "export.py": 5,
     "explain": 15,
     "parse_results.py": 40,
@@ -39,6 +39,8 @@ AT_LEAST = {
     "analysis.metrics": 10,
     "analysis.check": 15,
     "explain.prompts": 3,
+    "share": 12,
+    "demo": 5,
 }
 
 

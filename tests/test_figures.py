@@ -330,3 +330,11 @@ def test_paper_and_ink_change_places_on_a_dark_page(runs_folder: Path) -> None:
     text = svg(plot)
     assert "prefers-color-scheme:dark" in text
     assert all(f"fill: {light}" in text or f"stroke: {light}" in text for light in DARK)
+
+
+def test_intervals_end_within_the_axis(tmp_path: Path) -> None:
+    for seed, accuracy in ((1, 74), (2, 79)):  # 76.5 +- 31.8
+        write_run(tmp_path, seed=seed, accuracy=accuracy)
+    runs = read_runs(tmp_path)[0]
+    (axis,) = next(figures.plots(runs, "accuracy", ["few_shot"])).figure.axes
+    assert axis.get_ylim() == (40, 100)

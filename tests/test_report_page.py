@@ -212,3 +212,14 @@ def test_the_phones_first_screen_holds_numbers(browser: Chromium, page: Path) ->
     browser.run("document.querySelector('#tables .wide').scrollLeft = 999")
     left = browser.run("document.querySelector('#tables tbody th').getBoundingClientRect().left")
     assert 0 <= left < 20, "the method stays in sight"
+
+
+def test_nothing_lies_below_the_button_that_closes_a_run(browser: Chromium, page: Path) -> None:
+    browser.look(390, 844)
+    load(browser, page, "#run-0")
+    browser.run("document.getElementById('run').scrollTop = 400")
+    bar, paper = browser.run(
+        "(() => { const f = document.querySelector('#run form'), b = f.getBoundingClientRect(), d = f.parentElement;"
+        " return [b.width >= d.clientWidth - 40, getComputedStyle(f).backgroundColor] })()"
+    )
+    assert bar and paper not in ("rgba(0, 0, 0, 0)", "transparent"), "numbers would show through beside the button"

@@ -16,6 +16,7 @@ from analysis.report_cards import subtitle, summary_html
 from analysis.report_coverage import coverage
 from analysis.report_pack import packed, unpacked
 from analysis.report_summary import gaps, standings, warnings_of
+from analysis.report_tables import dataset_plots
 from analysis.results import read_runs
 from analysis.stats import paired_bootstrap
 from tests.report_runs import EVIL, embedded, rewrite
@@ -53,6 +54,8 @@ def test_several_datasets_are_tested_by_datasets_and_base_to_new_by_its_hm(tmp_p
     base, new = 77, 67
     assert pair.ranked[0][1].value == pytest.approx(2 * base * new / (base + new)) and "harmonic mean" in pair.what
     assert "better on 3 of 3 datasets" in pair.test
+    # the mean of the differences of HMs is not the difference of the HMs of averages, so it is said which it is
+    assert pair.test.startswith("+6.03 on average of the datasets' own harmonic means")
 
 
 def test_leaks_come_first_and_each_is_said_once(tmp_path: Path) -> None:
@@ -114,3 +117,15 @@ def test_a_run_more_costs_little(tmp_path: Path) -> None:
         sizes.append(page.stat().st_size)
     assert (sizes[1] - sizes[0]) / 100 < 1000, sizes
     assert json.dumps(embedded(page)["runs"][60]["folder"]).count("seed60") == 1
+
+
+def test_a_training_figure_counts_the_methods_that_train(tmp_path: Path) -> None:
+    for number in range(8):
+        folder = write_run(tmp_path, f"Method{number}", accuracy=90 - number)
+        if number >= 6:
+            (folder / "log.txt").write_text("epoch [1/1] batch [4/4] loss 0.5 (0.5) acc 50.0 (50.0)\n")
+    runs = read_runs(tmp_path)[0]
+    titles = {
+        plot.name.split("_")[0]: plot.title for plot in dataset_plots(runs, "BTMRI", cast_of(runs, "BiomedDPT"), several=False)
+    }
+    assert "6 of 8 methods" in titles["confusion"] and "2 of 8 methods" in titles["training"]

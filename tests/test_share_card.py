@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
@@ -63,3 +64,10 @@ def test_an_interval_of_nothing_is_none() -> None:
     assert wilson(80.0, None) == wilson(None, 100) == wilson(50.0, 0) == (None, None)
     low, high = wilson(100.0, 20)
     assert 80 < low < 100 and round(high, 9) == 100
+
+
+@pytest.mark.parametrize("method, words", [("CoOp", "A prompt for"), ("LinearProbe", "An adapter or classifier for")])
+def test_what_was_learned_goes_by_its_name(method: str, words: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, method)
+    made = card(json.loads((folder / "results.json").read_text()), siblings_of(folder), licence="mit")
+    assert words in made and ("- prompt-tuning" in made) == (method == "CoOp") and "mit. The licence of the images" in made

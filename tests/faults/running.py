@@ -27,6 +27,7 @@ MODULES = {
     "train.py": "train", "predict.py": "predict", "export.py": "export", "parse_results.py": "parse_results",
     "explain": "explain.command", "features": "features.__main__", "datasets.check": "datasets.check.__main__",
     "datasets.phantom": "datasets.phantom.__main__", "doctor": "doctor.__main__",
+    "demo": "demo.__main__", "share": "share.command",
 }  # fmt: skip
 SECONDS = 30
 OVERRIDE, SEARCH = 1 << 1, 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: what lets root read and write everything

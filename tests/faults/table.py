@@ -6,10 +6,10 @@ from collections import Counter
 
 from tabulate import tabulate
 
-from tests.faults import table_analysis, table_data, table_predict, table_tools, table_train
+from tests.faults import table_analysis, table_data, table_predict, table_shared, table_tools, table_train
 from tests.faults.fault import Fault
 
-TABLES = (table_train, table_predict, table_data, table_analysis, table_tools)
+TABLES = (table_train, table_predict, table_shared, table_data, table_analysis, table_tools)
 FAULTS: list[Fault] = [fault for table in TABLES for fault in table.FAULTS]
 
 PAGE = """# What can go wrong, and what is said then

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -131,7 +132,7 @@ def hub_file(
 
 def reason(error: BaseException) -> str:
     """What an error says, in one line of at most 160 characters."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+    return shorten(str(error), 160, placeholder=" …") or type(error).__name__
 
 
 def sha256(path: Path) -> str:
