@@ -84,9 +84,9 @@ def _draw_panel(place: Axes, panel: Panel, grid: Tensor | None, outline: Tensor 
         # two lines, dark under light: seen on any background
         for colour, width in (("black", 2.0), ("white", 0.9)):
             place.contour(outline.numpy().astype(float), levels=[0.5], colors=colour, linewidths=width)
-    # names of files as they are: not as formulas, and shown where they are no UTF-8
+    # names of files that are no UTF-8 are shown as they are
     title = panel.title.encode("utf-8", "backslashreplace").decode()
-    place.set_title(title, fontsize=8, parse_math=False)
+    place.set_title(title, fontsize=8)
 
 
 class OverlayWriter:

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 from backbones import TokenBatch, VisualPrompt, build_backbone, zero_vectors
-from backbones.attention import first_norm, image_attention, recorded_attention
+from backbones.attention import first_norm, image_attention, num_prefix_tokens, recorded_attention
 from backbones.vocabulary import vocabulary
 from dassl.utils import UserError
 from explain.compare import Shift, effect, measure
 from explain.context import interpret
 from explain.embedding import UNLABELLED, centred, class_of
 from explain.figures import Panel, draw
-from explain.maps import layout_of, mass_inside, rollout, shift
+from explain.maps import class_attention, layout_of, mass_inside, rollout, shift
 from explain.masks import coverage, is_informative, mask_path
-from explain.saliency import saliency
+from explain.saliency import attention_maps, saliency
 from tests import tiny_backbones
 from tests.helpers import build, quick
 
@@ -116,6 +116,36 @@ def test_rollout_by_hand(tokens, deep: bool) -> None:
         holds = after
     np.testing.assert_allclose(found.numpy(), holds[0], rtol=1e-5)
     assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_class_attention_is_the_last_blocks_first_row_averaged_over_heads() -> None:
+    drawn = torch.Generator().manual_seed(1)
+    attention = [torch.rand(2, 3, 5, 5, generator=drawn).softmax(dim=-1) for _ in range(4)]
+    found = class_attention(attention)
+    for image in range(2):
+        for token in range(5):
+            by_head = [float(attention[3][image, head, 0, token]) for head in range(3)]
+            assert float(found[image, token]) == pytest.approx(sum(by_head) / 3, rel=1e-5)
+
+
+def test_each_kind_is_what_it_is_called(vits) -> None:
+    backbone = build_backbone("BiomedCLIP", str(vits["BiomedCLIP"]))
+    images, prompt = noise(backbone.image_size), zero_vectors(2, backbone.visual_width, "replace")
+    attention = image_attention(backbone, images, prompt)
+    layout = layout_of(attention[0].shape[-1], num_prefix_tokens(backbone), prompt)
+    by_hand = {"attention": class_attention(attention), "rollout": rollout(attention, layout, prompt)}
+    found = attention_maps(("attention", "rollout"), backbone, images, prompt)
+    for kind, values in by_hand.items():
+        torch.testing.assert_close(found[kind].grid, layout.on_patches(values)[0], **close)
+        torch.testing.assert_close(saliency(kind, backbone, images, prompt).grid, found[kind].grid, **close)
+    assert not torch.allclose(found["attention"].grid, found["rollout"].grid)
+
+
+def test_a_map_of_zeros_has_no_share_on_prompts(vits) -> None:
+    backbone = build_backbone("BiomedCLIP", str(vits["BiomedCLIP"]))
+    images, prompt = noise(backbone.image_size), zero_vectors(2, backbone.visual_width, "replace")
+    found = saliency("gradcam", backbone, images, prompt, lambda features: 0 * features, torch.zeros(2, dtype=torch.long))
+    assert not found.grid.any() and found.prompt_share.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("placement", ["replace", "insert"])

@@ -89,7 +89,6 @@ MUTANTS: list[Mutant] = [
         ("vmin=0, vmax=1, alpha=opacity", "alpha=opacity"),
         ("    if outline is not None and outline.any() and not outline.all():", "    if outline is not None and outline.all():"),
         ('panel.title.encode("utf-8", "backslashreplace").decode()', "panel.title"),
-        (", parse_math=False)", ")"),
         ("            self.written += 1\n", "            self.written = 1\n"),
         ("trainer.visual_prompt(), trainer.scores, classes)", "None, trainer.scores, classes)"),
         ("        self._maps(torch.zeros(1, 3, size, size, device=trainer.device))", "        pass"),
