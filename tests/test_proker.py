@@ -152,6 +152,15 @@ def test_an_image_alone_in_its_class_is_not_judged(tiny_biomedclip, btmri_root, 
     assert found[1] == pytest.approx(-sum(((added[n] - residual[n].numpy()) ** 2).sum() for n in seen))
 
 
+def test_a_view_of_a_bank_is_a_sample_once(tiny_biomedclip, btmri_root, tmp_path) -> None:
+    trainer = quick("ProKeR", tiny_biomedclip, btmri_root, tmp_path, AUGMENT_EPOCH=3, extra=("FEATURES.VIEWS", "2"))
+    assert (trainer.views, len(trainer.prompt_learner.keys)) == (2, 16)
+    first, second = trainer.training_sets()
+    assert not torch.equal(first.features, second.features)
+    trainer.train()
+    assert trainer.prompt_learner.values.abs().sum(dim=1).min() > 0
+
+
 def test_proker_with_one_shot_takes_the_fixed_pair_and_says_so(tiny_biomedclip, btmri_root, tmp_path) -> None:
     trainer = quick("ProKeR", tiny_biomedclip, btmri_root, tmp_path / "a", shots=1, AUGMENT_EPOCH=2)
     assert forced_departures(trainer) == ["beta 3 and lambda 0.05 are fixed: with one image per class none can be left out"]

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from features import FeatureSet
 from trainers.biomed_dpt import prompt_ensemble
 from trainers.feature_trainer import FeatureTrainer, Fitted, count_correct
 from trainers.prompt_learner import check_choice
@@ -137,7 +138,7 @@ class ProKeR(FeatureTrainer):
             self.prompts = self.load_prompts(classnames)
             self.class_texts = prompt_ensemble(self.encode_prompts(self.prompts.texts, classnames))  # t (C, D)
         labels, own = [item.label for item in self.dm.dataset.train_x], self.own
-        samples = len(labels) * max(own.AUGMENT_EPOCH, 1)
+        samples = len(labels) * self.views
         if samples > MOST_SAMPLES:
             raise UserError(
                 f"{samples} samples ({len(labels)} images, TRAINER.{self.section}.AUGMENT_EPOCH {own.AUGMENT_EPOCH}) are too "
@@ -150,13 +151,24 @@ class ProKeR(FeatureTrainer):
             log.info(self.forced[-1])
 
     def build_learner(self, classnames: Sequence[str]) -> Fitted:
-        samples = len(self.dm.dataset.train_x) * max(self.own.AUGMENT_EPOCH, 1) if self.has_images else 0
+        samples = len(self.dm.dataset.train_x) * self.views if self.has_images else 0
         count, width = len(classnames), self.backbone.embed_dim
         keys, values = torch.zeros(samples, width), torch.zeros(samples, count)
         return Fitted(keys=keys, values=values, text=torch.zeros(count, width), beta=torch.tensor(float(self.own.BETA)))
 
     def make_room(self, stored: dict[str, Tensor]) -> None:
         self.take_sizes(stored, "keys", "values")
+
+    # -- samples ------------------------------------------------------------------------------------------
+
+    @property
+    def views(self) -> int:
+        """Samples per image: a bank of FEATURES.VIEWS has no more different ones, and a copy would only make N larger."""
+        asked, bank = self.own.AUGMENT_EPOCH, self.cfg.FEATURES.VIEWS
+        return max(min(asked, bank) if bank else asked, 1)
+
+    def training_sets(self) -> list[FeatureSet]:
+        return super().training_sets()[: self.views]
 
     # -- classification -----------------------------------------------------------------------------------
 
@@ -207,12 +219,11 @@ class ProKeR(FeatureTrainer):
     ) -> Iterator[tuple[int, float, float, float]]:
         """For each pair: how many left-out samples are right, minus their squared error, β, λ; β in the outer loop."""
         truth = F.one_hot(labels, residual.shape[1]).to(residual)
-        views = max(self.own.AUGMENT_EPOCH, 1)
-        seen = labels.bincount(minlength=residual.shape[1])[labels] > views  # not alone in its class
+        seen = labels.bincount(minlength=residual.shape[1])[labels] > self.views  # not alone in its class
         for beta in candidates[0]:
             ridge = Ridge.of(kernel(keys @ keys.T, beta), residual)
             for strength in candidates[1]:
-                scores = (truth - residual) + self.factor(strength) * ridge.left_out(strength, views)
+                scores = (truth - residual) + self.factor(strength) * ridge.left_out(strength, self.views)
                 error = float((truth - scores)[seen].square().sum())
                 yield int(count_correct(scores[seen], labels[seen])), -error, beta, strength
 
