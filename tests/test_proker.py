@@ -144,12 +144,13 @@ def test_an_image_alone_in_its_class_is_not_judged(tiny_biomedclip, btmri_root, 
     trainer = quick("ProKeR", tiny_biomedclip, btmri_root, tmp_path, AUGMENT_EPOCH=0)
     labels = torch.tensor([0, 0, 1, 2, 2])
     keys = torch.tensor([[1.0, 0], [0.8, 0.6], [-0.6, 0.8], [0, -1], [-0.6, -0.8]]).double()
-    residual = torch.nn.functional.one_hot(labels, 3).double()
+    truth, plain = np.eye(3)[labels.numpy()], np.arange(15.0).reshape(5, 3) / 40
+    residual = torch.from_numpy(truth - plain)
     (found,) = trainer.by_leaving_out(([2.0], [0.1]), keys, residual, labels)
     added = left_out_by_hand(keys.numpy(), residual.numpy(), 2.0, 0.1, "released", views=1)
-    seen = [0, 1, 3, 4]
-    assert found[0] == right([added[n] for n in seen], [labels.tolist()[n] for n in seen]) > 0
-    assert found[1] == pytest.approx(-sum(((added[n] - residual[n].numpy()) ** 2).sum() for n in seen))
+    seen, scores = [0, 1, 3, 4], plain + added
+    assert found[0] == right([scores[n] for n in seen], [labels.tolist()[n] for n in seen]) > 0
+    assert found[1] == pytest.approx(-sum(((scores[n] - truth[n]) ** 2).sum() for n in seen))
 
 
 def test_a_view_of_a_bank_is_a_sample_once(tiny_biomedclip, btmri_root, tmp_path) -> None:
