@@ -14,6 +14,7 @@ import train
 from dassl.utils import UserError
 from runs.config import default_config, merge_file
 from runs.settings import config_file
+from share.pack import pack
 from tests.conftest import REPO
 from tests.helpers import arguments, build, quick
 from tests.rivals_by_hand import WIDTH, Array, drawn, llm_features, right, unit, validation_of, views_of
@@ -273,7 +274,10 @@ def test_the_command_trains_tests_and_says_what_was_fixed(btmri_root: Path, tmp_
             record = json.loads(path.read_text())
             fixed = any("are fixed: with one image per class" in said for said in record["departures"])
             assert fixed == (method == "ProKeR" and shots == "1")
-            assert record["trainer"] == method if "trainer" in record else True
+        notes = pack(path.parent, tmp_path / f"packed_{method}", "mit").notes
+        assert any("what ProKeR keeps are the features of its training images" in said for said in notes) == (
+            method == "ProKeR"
+        )
         capfd.readouterr()
         assert train.main([*words, "--task", "base2new", "--trainer", method]) == 2
         told = capfd.readouterr().err.strip().splitlines()[-1]
