@@ -40,6 +40,7 @@ METHODS = {
     "BiomedCoOp": Look(BLUE, "s", "-"),
     "TipAdapter": Look(BLUE, "<", "-."),
     "TipAdapterF": Look(BLUE, ">", "--"),
+    "ProKeR": Look(BLUE, "^", ":"),
     "CoOp": Look(GREEN, "^", "-"),
     "CoCoOp": Look(GREEN, "v", "--"),
     "CLIPAdapter": Look(GREEN, "p", "-."),
@@ -51,6 +52,9 @@ METHODS = {
     "LinearProbe": Look(ORANGE, "h", "-"),
     "LPPlusPlus": Look(ORANGE, "X", "--"),
     "GDA": Look(ORANGE, "D", "-."),
+    "TIMO": Look(ORANGE, "o", "-"),
+    "TIMOS": Look(ORANGE, "s", "--"),
+    "SSText": Look(ORANGE, "v", ":"),
     "ZeroshotCLIP": Look(INK, "o", ":"),
     "ZeroshotCLIP2": Look(INK, "*", ":"),
 }

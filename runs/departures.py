@@ -24,7 +24,7 @@ class Departures:
 
     Attributes:
         chosen: settings of the method that are not the published ones, in words.
-        forced: what the backbone forced on it, in words.
+        forced: what the backbone or the data forced on it, in words.
         changed: settings that are not as the config files set them (:func:`changed_settings`).
     """
 
@@ -54,7 +54,7 @@ def chosen_departures(trainer: VLTrainer, train: Mapping[str, Any]) -> list[str]
 
 
 def forced_departures(trainer: VLTrainer) -> list[str]:
-    """What the backbone forced on the method."""
+    """What the backbone or the data forced on the method."""
     if trainer.writes_visual_prompts and not trainer.backbone.supports_visual_prompts:
         return ["text side only: this image tower has no patch tokens for visual prompts"]
     return list(getattr(trainer, "forced", []))

@@ -24,6 +24,8 @@ from trainers import methods
 from trainers.checkpoints import LEARNER, find_checkpoint, stored_tensors
 
 FILES = (TENSORS, CONFIG, RESULTS, CARD)
+# methods whose learned tensors are image features: section -> name
+KEEP_FEATURES = {"TIPADAPTER": "Tip-Adapter", "TIPADAPTERF": "Tip-Adapter-F", "PROKER": "ProKeR"}
 PRIVATE = ("notes", "files")  # of the results file: they name images, and files that are not shared
 
 
@@ -148,6 +150,7 @@ def _notes(cfg: CfgNode, record: Mapping[str, Any], hidden: Secrets) -> list[str
     ):
         for name in hidden.left_in(text):
             said.append(f'{what} holds "{name}", a name of this machine or account; it stays, as predictions depend on it')
-    if "TIPADAPTER" in methods()[cfg.TRAINER.NAME].section:
-        said.append("what Tip-Adapter keeps are the features of its training images: who may not have these should not have it")
+    kept = KEEP_FEATURES.get(methods()[cfg.TRAINER.NAME].section)
+    if kept:
+        said.append(f"what {kept} keeps are the features of its training images: who may not have these should not have it")
     return said

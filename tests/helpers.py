@@ -54,6 +54,9 @@ QUICK = {
     "TipAdapterF": {"SEARCH_STEP": "[7, 5]", "INIT_ALPHA_SCALE": 4},
     "LPPlusPlus": {"ITERATIONS": 30},
     "GDA": {"AUGMENT_EPOCH": 2},
+    "TIMO": {"AUGMENT_EPOCH": 2},
+    "TIMOS": {"AUGMENT_EPOCH": 2, "BETA_STEP": 3},
+    "ProKeR": {"AUGMENT_EPOCH": 2, "BETA_SEARCH": "[0.5, 8.0, 3]", "LAMBDA_SEARCH": "[0.01, 1.0, 3]"},
 }
 
 

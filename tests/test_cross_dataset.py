@@ -156,7 +156,7 @@ def shift(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("method", ["LinearProbe", "TipAdapterF", "CLIPAdapter", "ZeroshotCLIP"])
+@pytest.mark.parametrize("method", ["LinearProbe", "TipAdapterF", "ProKeR", "CLIPAdapter", "ZeroshotCLIP"])
 def test_a_classifier_is_tested_on_the_same_classes_from_elsewhere(method: str, shift: Path) -> None:
     epochs = 2 if method == "CLIPAdapter" else None
     extra = ("TRAINER.TIPADAPTERF.SEARCH_STEP", "[7, 5]") if method == "TipAdapterF" else ()

@@ -125,6 +125,10 @@ LEARNED = {  # method -> trained, fitted
     "LinearProbe": ({}, {"weight": (C, D), "bias": (C,)}),
     "LPPlusPlus": ({}, {"weight": (C, D), "alpha": (C,)}),
     "GDA": ({}, {"weight": (C, D), "bias": (C,), "alpha": ()}),
+    "TIMO": ({}, {"text": (C, D), "weight": (C, D), "bias": (C,), "alpha": ()}),
+    "TIMOS": ({}, {"text": (C, D), "weight": (C, D), "bias": (C,), "alpha": ()}),
+    "ProKeR": ({}, {"keys": (2 * SIZE, D), "values": (2 * SIZE, C), "text": (C, D), "beta": ()}),
+    "SSText": ({}, {"weight": (C, D)}),
 }
 
 
@@ -167,6 +171,9 @@ WITHOUT_VAL = {
     "GDA": ({"SEARCH": False}, "SEARCH False"),
     "LinearProbe": ({"SEARCH": False, "C": 0.5}, "SEARCH False"),
     "LPPlusPlus": ({"SELECT": "last"}, "SELECT last"),
+    "ProKeR": ({"SELECT": "loo"}, "SELECT loo, or fixed"),
+    "TIMO": ({"SEARCH": False}, "SEARCH False"),
+    "TIMOS": ({"SEARCH": False}, "SEARCH False"),
     "TipAdapter": ({"SEARCH": False}, "SEARCH False"),
     "TipAdapterF": ({"SEARCH": False, "GRID_SEARCH": False}, "GRID_SEARCH False"),
 }
@@ -178,7 +185,8 @@ def test_without_validation_images_a_setting_must_be_named(method, tiny_biomedcl
     split = root / "BTMRI" / "split_BTMRI.json"
     split.write_text(json.dumps(json.loads(split.read_text()) | {"val": []}))
     instead, said = WITHOUT_VAL[method]
-    trainer = quick(method, tiny_biomedclip, root, tmp_path / "out")
+    asked = {"SELECT": "val"} if method == "ProKeR" else {}  # which by itself asks for none
+    trainer = quick(method, tiny_biomedclip, root, tmp_path / "out", **asked)
     with pytest.raises(UserError, match=said):
         trainer.train()
     trainer.cfg.defrost()

@@ -255,7 +255,7 @@ def test_a_class_without_training_images_shifts_no_name(tmp_path: Path, capfd) -
     assert "mine: no training images of dark one." in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("method", ["LinearProbe", "GDA", "LPPlusPlus"])
+@pytest.mark.parametrize("method", ["LinearProbe", "GDA", "LPPlusPlus", "TIMO"])
 def test_methods_that_learn_from_images_alone_refuse_it(method: str, tmp_path: Path, capfd) -> None:
     assert run(with_a_hole(tmp_path), tmp_path / "out", method=method) == 2
     assert f'no training images of the class "dark one": {method} learns' in capfd.readouterr().err

@@ -91,6 +91,24 @@ class FeatureTrainer(VLTrainer):
     def optimizer_and_schedule(self, learner: nn.Module) -> tuple[Any, Any]:
         return super().optimizer_and_schedule(learner) if self.uses_optimizer else (None, None)
 
+    def take_sizes(self, stored: dict[str, Tensor], keys: str, values: str) -> None:
+        """Give the learner's ``keys`` (N, D) and ``values`` (N, C) the N of a checkpoint, where there are no images to say it.
+
+        Raises:
+            UserError: the checkpoint's are not of this form, D and C.
+        """
+        if self.trains_here or not {keys, values} <= set(stored):
+            return
+        shapes, wanted = [stored[name].shape for name in (keys, values)], (self.backbone.embed_dim, len(self.classnames))
+        if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][0] or (shapes[0][1], shapes[1][1]) != wanted:
+            raise UserError(
+                f"a cache of keys {tuple(shapes[0])} and values {tuple(shapes[1])} does not fit {self.backbone.name} "
+                f"and these classes: (N, {wanted[0]}) and (N, {wanted[1]}) are needed"
+            )
+        learner = getattr(self, LEARNER)
+        for name in (keys, values):
+            getattr(learner, name).data = torch.zeros_like(stored[name], device=self.device)
+
     # -- features -----------------------------------------------------------------------------------------
 
     def encode_classes(self) -> Tensor:

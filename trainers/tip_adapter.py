@@ -127,16 +127,7 @@ class TipAdapter(FeatureTrainer):
         return Cache(keys, values, torch.tensor(own.INIT_ALPHA), own.INIT_BETA, learn=self.uses_optimizer)
 
     def make_room(self, stored: dict[str, Tensor]) -> None:
-        if not self.has_images and {"keys", "values"} <= set(stored):  # only the checkpoint tells how many they were
-            keys, values = stored["keys"], stored["values"]
-            wanted = (self.backbone.embed_dim, len(self.classnames))
-            if keys.ndim != 2 or values.ndim != 2 or (keys.shape[1], values.shape[1]) != wanted or len(keys) != len(values):
-                raise UserError(
-                    f"a cache of keys {tuple(keys.shape)} and values {tuple(values.shape)} does not fit {self.backbone.name} "
-                    f"and these classes: (N, {wanted[0]}) and (N, {wanted[1]}) are needed"
-                )
-            self.prompt_learner.keys.data = torch.zeros_like(stored["keys"], device=self.device)
-            self.prompt_learner.values = torch.zeros_like(stored["values"], device=self.device)
+        self.take_sizes(stored, "keys", "values")  # only the checkpoint tells how many they were
 
     def scores(self, features: Tensor) -> Tensor:
         return self.zero_shot(features) + self.prompt_learner(features)

@@ -9,6 +9,8 @@ FORMULAS = "tests/test_formulas.py -k (biomed_dpt and middle and replace and pub
 FEATURE = "tests/test_feature_methods.py"
 GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
+RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
+PROKER = "tests/test_proker.py"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
@@ -106,6 +108,47 @@ MUTANTS: list[Mutant] = [
         ("precision_matrix(v - means[labels])", "precision_matrix(v - v.mean(dim=0))"),
         ("(count - 1) * covariance + ridge", "count * covariance + ridge"),
         ("(self.own.SCALE or self.logit_scale)", "self.logit_scale"),
+    ),
+    *of(
+        "trainers/timo.py",
+        RIVALS,
+        ("(gamma * unit(scores)).softmax(dim=1)", "(gamma * scores).softmax(dim=1)"),
+        ("(gamma * unit(scores)).softmax(dim=1)", "unit(scores).softmax(dim=1)"),
+        ("descending=True, stable=True).repeat", "descending=False, stable=True).repeat"),
+        (" * scores.gather(1, best).unsqueeze(2)", ""),
+        ("last = ROUNDS * prompts - 1", "last = ROUNDS * prompts"),
+        ("return unit(torch.stack([keys", "return (torch.stack([keys"),
+        ("torch.cat([rows, images]), torch.cat([of, labels])", "images, labels"),
+        ("if int(correct.max()) > most:", "if int(correct.max()) >= most:"),
+        ("blended(F.linear(given[0], weight, bias), given[0] @ texts[place].T, alphas)",
+         "blended(given[0] @ texts[place].T, F.linear(given[0], weight, bias), alphas)"),
+        ("if given is None else int(count", "if given is not None else int(count"),
+        ("return (self.own.BETA or self.own.N_PROMPTS,)", "return (self.own.N_PROMPTS,)"),
+    ),
+    *of(
+        "trainers/proker.py",
+        PROKER,
+        ("torch.exp(-beta * (1 - affinity))", "torch.exp(-beta * affinity)"),
+        ("(self.vectors / (self.values + strength)) @ (self", "(self.vectors / (self.values + 1)) @ (self"),
+        ("inner = (held / (self.values + strength)) @ held.mT", "inner = held @ held.mT"),
+        (".view(views, -1).T", ".view(-1, views)"),
+        ('return strength if self.own.FORM == "released" else 1.0', "return strength"),
+        ('return strength if self.own.FORM == "released" else 1.0', "return 1.0"),
+        ("key=lambda found: found[:2])", "key=lambda found: found[0])"),
+        ("-error, beta, strength", "error, beta, strength"),
+        ("[labels] > self.views", "[labels] >= self.views"),
+        ('if own.SELECT == "fixed" or self.forced:', 'if own.SELECT == "fixed":'),
+        ("default=0) < 2:", "default=0) < 3:"),
+        ("return super().training_sets()[: self.views]", "return super().training_sets()[:1]"),
+        ("scores = (truth - residual) + self", "scores = self"),
+        ("scores = plain + self", "scores = self"),
+    ),
+    *of(
+        "trainers/ss_text.py",
+        RIVALS,
+        ("unit(text + scale * one_hot.T @ features)", "unit(text + one_hot.T @ features)"),
+        ("unit(text + scale * one_hot.T @ features)", "unit(scale * one_hot.T @ features)"),
+        ("unit(text + scale * one_hot.T @ features)", "text + scale * one_hot.T @ features"),
     ),
     *of(
         "trainers/kgcoop.py",
