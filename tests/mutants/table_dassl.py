@@ -155,7 +155,7 @@ MUTANTS: list[Mutant] = [
         UNIT,
         ("if free < size:", "if free > size:"),
         ("            digest.update(block)\n", "            digest = hashlib.sha256(block)\n"),
-        ("[:160]", "[:1600]"),
+        ("shorten(str(error), 160,", "shorten(str(error), 1600,"),
     ),
     *of(
         "engine/dassl/utils/pixels/scaling.py",
