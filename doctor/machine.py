@@ -47,7 +47,7 @@ def packages(_: Asked) -> Iterator[Finding]:
             low.append(f"{wanted.name} {have} ({wanted.specifier})")
     for pinned in locked:
         have = _version(pinned.name)
-        if have and not pinned.specifier.contains(have.split("+")[0], prereleases=True):
+        if have and not pinned.specifier.contains(have, prereleases=True):
             other.append(f"{pinned.name} {have} ({str(pinned.specifier).lstrip('=')})")
     if absent or low:
         said = [f"absent: {', '.join(absent)}"] * bool(absent) + [f"too old: {', '.join(low)}"] * bool(low)

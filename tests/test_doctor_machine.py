@@ -30,9 +30,11 @@ def test_pythons_from_3_10_to_that_of_the_lock(minor: int, state: str, monkeypat
     assert found.state == state and found.said.startswith(f"3.{minor}.1, ") and bool(found.mend) == (state != OK)
 
 
-def lists(monkeypatch: pytest.MonkeyPatch, folder: Path, locked: dict[str, str], have: dict[str, str]) -> Finding:
+def lists(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, locked: dict[str, str], have: dict[str, str], more: str = ""
+) -> Finding:
     """What is said of packages ``have`` where the lock names ``locked``; nothing else is asked for."""
-    (folder / "requirements.txt").write_text("one>=1\nelsewhere>=9; sys_platform == 'plan9'\n")
+    (folder / "requirements.txt").write_text(f"one>=1\nelsewhere>=9; sys_platform == 'plan9'\n{more}")
     (folder / "requirements.lock").write_text("".join(f"{name}=={version}\n" for name, version in locked.items()))
     monkeypatch.setattr(machine, "REPO", folder)
 
@@ -49,6 +51,11 @@ def lists(monkeypatch: pytest.MonkeyPatch, folder: Path, locked: dict[str, str],
 def test_a_build_for_a_gpu_is_the_locked_version_and_another_systems_package_is_not_missed(tmp_path, monkeypatch) -> None:
     found = lists(monkeypatch, tmp_path, {"one": "1.2"}, {"one": "1.2+cu130"})
     assert (found.state, found.said) == (OK, "all 1 as in requirements.lock")
+
+
+def test_a_package_that_this_system_needs_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lists(monkeypatch, tmp_path, {"one": "1.2"}, {"one": "1.2"}, "here; python_version >= '3'\n")
+    assert (found.state, found.said) == (FAIL, "absent: here")
 
 
 @pytest.mark.parametrize("number, end", [(4, "d 2 (1)"), (5, "d 2 (1), …")])
