@@ -31,7 +31,7 @@ def setting(tiny_biomedclip: Path, tmp_path: Path) -> Setting:
     write_dataset(tmp_path / "data", "BTMRI", BTMRI_CLASSES, per_class=20)
     write_dataset(tmp_path / "data", "Kvasir", KVASIR, per_class=6)
     work = tmp_path / "work"
-    return Setting("BiomedCLIP", str(tiny_biomedclip), str(tmp_path / "data"), str(work), threads=2, repeats=1, quick=True)
+    return Setting("BiomedCLIP", str(tiny_biomedclip), str(tmp_path / "data"), str(work), threads=1, repeats=1, quick=True)
 
 
 # -- the run ------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def prepared(args: argparse.Namespace, scratch: str) -> Setting:
         if process.returncode:
             raise MeasurementFailed(f"{' '.join(words)} ended with {process.returncode}: {said.strip()[-500:]}")
     quick = args.device == "cpu"
-    threads = min(8, os.cpu_count() or 1)
+    threads = 1 if args.tiny else min(8, os.cpu_count() or 1)  # a small tower's second thread mostly waits
     name, path = ("PhantomCLIP", "") if args.tiny else ("BiomedCLIP", str(model))
     return Setting(name, path, str(root), scratch, threads, repeats=1 if quick else 5, quick=quick)
 
