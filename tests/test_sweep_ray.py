@@ -281,7 +281,7 @@ def test_no_file_is_written_outside(folder: str, name: str, tmp_path: Path) -> N
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Equal, but for the last bits: which of two jobs encodes an image, in which batch, is a matter of luck where they run at once."""
+    """Equal, but for last bits: which of two jobs at once encodes an image, and in which batch, is a matter of luck."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
