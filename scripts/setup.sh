@@ -20,7 +20,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         { echo "error: $list needs Python 3.10 or newer$([ "$newest" = 99 ] || echo ", up to 3.$newest")" >&2; exit 2; }
     [ -x .venv/bin/python ] || "$base" -m venv .venv
     echo "installing $list into .venv (a few minutes the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$list"
+    # not compiled: of 20,000 files few are ever imported, and those are compiled then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r "$list"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e ./engine
     echo "$wanted" > "$stamp"
 fi

@@ -19,7 +19,7 @@ ours = sysconfig.get_path("purelib")
 (inner / "below.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
 PY
     "$PYTHON" -m pip --python "$lowest/bin/python" install --quiet --disable-pip-version-check \
-        --no-deps --only-binary :all: -r requirements.lowest
+        --no-compile --no-deps --only-binary :all: -r requirements.lowest
     echo "$wanted" > "$stamp"
 fi
 "$lowest/bin/python" - <<'PY'
