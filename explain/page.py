@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ class Entry:
 def write_index(folder: Path, title: str, notes: Sequence[str], columns: Sequence[str], entries: Sequence[Entry]) -> Path:
     """``index.html`` of a folder of pictures; links are relative, and nothing is fetched from elsewhere."""
     head = "".join(f"<p>{_text(note)}</p>\n" for note in notes)
-    cards = "\n".join(_card(entry, columns) for entry in entries)
+    names = _told_apart([entry.image for entry in entries])
+    cards = "\n".join(_card(entry, name, columns) for entry, name in zip(entries, names, strict=True))
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -68,15 +70,21 @@ def write_index(folder: Path, title: str, notes: Sequence[str], columns: Sequenc
     return folder / INDEX
 
 
-def _card(entry: Entry, columns: Sequence[str]) -> str:
+def _told_apart(images: Sequence[Path]) -> list[str]:
+    """The images' names; with their folder where two have one name."""
+    count = Counter(image.name for image in images)
+    return [image.name if count[image.name] == 1 else f"{image.parent.name}/{image.name}" for image in images]
+
+
+def _card(entry: Entry, name: str, columns: Sequence[str]) -> str:
     said = f"{_text(entry.classname)} {100 * entry.probability:.1f} %"
     asked = "" if entry.about == entry.classname else f"; Grad-CAM of {_text(entry.about)}"
     heads = "".join(f"<th>{_text(column)}</th>" for column in columns)
     rows = "".join("<tr>" + "".join(f"<td>{_text(cell) or '–'}</td>" for cell in row) + "</tr>" for row in entry.rows)
     return (
-        f"<article>\n<h2>{_text(entry.image.name)}</h2>\n<p>{said}, not calibrated{asked}</p>\n"
+        f"<article>\n<h2>{_text(name)}</h2>\n<p>{said}, not calibrated{asked}</p>\n"
         f'<a href="{quote(entry.picture)}"><img src="{quote(entry.picture)}" loading="lazy" '
-        f'alt="maps of {_text(entry.image.name)}"></a>\n'
+        f'alt="maps of {_text(name)}"></a>\n'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n</article>'
     )
 

@@ -68,6 +68,13 @@ def test_the_page_takes_no_name_for_markup_and_links_to_odd_ones(tmp_path) -> No
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path) -> None:
+    images = [Path("d/bright/0.png"), Path("d/dark/0.png"), Path("d/dark/1.png")]
+    entries = [Entry("map.png", image, "bright", 0.5, "bright", []) for image in images]
+    page = write_index(tmp_path, "title", [], [], entries).read_text()
+    assert re.findall("<h2>(.*?)</h2>", page) == ["bright/0.png", "dark/0.png", "1.png"]
+
+
 def test_words_and_embedding_from_the_command(run, btmri_root, tmp_path, capsys) -> None:
     assert command.main([str(run), "--interpret", "--words", "2"]) == 0
     said = capsys.readouterr().out
