@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant, of
 
+RULES = "tests/test_programs_rules.py"  # quick: first
+
 MUTANTS: list[Mutant] = [
     *of(
         "entry.py",
@@ -21,7 +23,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "predict.py",
-        "tests/test_predict.py",
+        (RULES, "tests/test_predict.py"),
         ("return args.format or (suffix", "return (suffix"),
         ("(suffix if suffix in FORMATS else \"table\")", "\"table\""),
         ("f\"{name} {100 * p:.1f} %\"", "f\"{name} {p:.1f} %\""),
@@ -50,7 +52,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "export.py",
-        "tests/test_export.py",
+        (RULES, "tests/test_export.py"),
         ("        if trainer.text_sees_image:", "        if False:"),
         ("return trainer.scores(features), features", "return trainer.scores(features).softmax(dim=1), features"),
         ("    if own.NO_TRANSFORM or \"instance_norm\" in own.TRANSFORMS:", "    if own.NO_TRANSFORM:"),
