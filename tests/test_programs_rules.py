@@ -130,7 +130,9 @@ def test_another_transform_is_refused_before_the_graph_is_made(one: Any, tmp_pat
     with pytest.raises(UserError, match="test transform cannot be exported"):
         export.export(one, tmp_path, tmp_path / "served")
     assert not (tmp_path / "served").exists()
-    assert export.preprocessing(trainer(False, "normalize"))["mean"] == [1]
+    plain, normalised = (export.preprocessing(trainer(False, *names)) for names in ((), ("normalize",)))
+    assert (normalised["mean"], normalised["std"]) == ([1], [2])
+    assert (plain["mean"], plain["std"]) == ([0, 0, 0], [1, 1, 1])
 
 
 def test_absent_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
