@@ -80,8 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--thumbnails is {args.thumbnails}, must be 0 or more")
     if args.thumbnails and not args.output:
         parser.error("--thumbnails go into a page: name it with -o")
-    if args.first.resolve() == args.second.resolve():
-        parser.error(f"{args.first} and {args.second} are one run: name two")
     if args.output:
         require_target(args.output)
     two = compared(args.first, args.second)

@@ -113,8 +113,7 @@ def test_mistakes_are_a_line_and_leave_nothing(two: tuple[Path, Path], tmp_path:
     rewrite(two[1], classnames=[1, 2])
     assert compare_runs.main([str(two[0]), str(two[1]), "-o", str(page)]) == 2
     assert "lacks or garbles classnames" in capsys.readouterr().err
-    refused = ((["--thumbnails", "-1"], "must be 0 or more"), (["--thumbnails", "3"], "name it with -o"), ([], "are one run"))
-    for words, said in refused:
+    for words, said in ((["--thumbnails", "-1"], "must be 0 or more"), (["--thumbnails", "3"], "name it with -o")):
         with pytest.raises(SystemExit) as ended:
             compare_runs.main([str(two[0]), str(two[0]), *words])
         assert ended.value.code == 2 and said in capsys.readouterr().err
