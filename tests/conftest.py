@@ -27,6 +27,13 @@ CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.261302
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the slow ones out, unless SLOW=1."""
+    for item in items if os.environ.get("SLOW", "0") != "1" else ():
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: SLOW=1 runs it"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _small_and_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Two threads, or one where two test processes share the machine, and a feature store of the session's own."""

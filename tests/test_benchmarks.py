@@ -221,6 +221,7 @@ def test_parts_that_are_needed_come_first() -> None:
 
 
 @pytest.mark.usefixtures("log_off_stdout")
+@pytest.mark.slow
 def test_a_quick_run_has_every_line(tiny: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, raw = tmp_path / "page.md", tmp_path / "raw.json"
     page.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
@@ -239,6 +240,7 @@ def test_a_quick_run_has_every_line(tiny: Setting, tmp_path: Path, capsys: pytes
     assert "| what " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_measuring_process_tells_its_memory_and_its_errors(tiny: Setting) -> None:
     found = in_process(tiny, "machine:describe")
     process = found["process"]

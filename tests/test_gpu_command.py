@@ -37,6 +37,7 @@ def setting(tiny_biomedclip: Path, tmp_path: Path) -> Setting:
 # -- the run ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_runs_on_a_cpu_and_says_so(tmp_path: Path) -> None:
     done = script("run", str(tmp_path / "out"), "--device", "cpu", "--minutes", "8", "--tiny", "--only",
                   "steps-graphs", "base2new-first", GPU_WHEELS=str(tmp_path / "none"), TMPDIR=str(tmp_path))  # fmt: skip
@@ -53,6 +54,7 @@ def test_the_command_runs_on_a_cpu_and_says_so(tmp_path: Path) -> None:
     assert told.returncode == 2 and "no CUDA device here" in told.stderr and "Traceback" not in told.stderr
 
 
+@pytest.mark.slow
 def test_every_step_measures_and_has_its_lines(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, where the steps' own processes would import everything again."""
 

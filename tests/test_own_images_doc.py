@@ -80,6 +80,7 @@ def said(done: list[tuple[str, str]], word: str) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow
 def test_the_folder_is_looked_at_and_checked(done: list[tuple[str, str]]) -> None:
     new = said(done, "datasets.new")
     assert (
@@ -92,6 +93,7 @@ def test_the_folder_is_looked_at_and_checked(done: list[tuple[str, str]]) -> Non
     assert "split by groups: 24 groups, each whole in one part" in check and "nothing wrong" in check
 
 
+@pytest.mark.slow
 def test_the_table_has_all_methods_and_seeds(done: list[tuple[str, str]]) -> None:
     table = said(done, "parse_results.py")
     for method in ("ZeroshotCLIP", "CoOp", "BiomedDPT"):
@@ -100,6 +102,7 @@ def test_the_table_has_all_methods_and_seeds(done: list[tuple[str, str]]) -> Non
     assert "BiomedDPT with templates in place of LLM-written prompts" in table
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_there(done: list[tuple[str, str]], place: Path) -> None:
     assert (place / "chest.html").stat().st_size > 10_000
     assert {path.name.split("_")[0] for path in (place / "figures").glob("*.png")} == {"confusion", "reliability"}
@@ -114,6 +117,7 @@ def test_what_comes_out_is_there(done: list[tuple[str, str]], place: Path) -> No
         assert all(abs(float(row[name]) - odds) < 1e-3 for name, odds in one["probabilities"].items())
 
 
+@pytest.mark.slow
 def test_every_program_of_the_document_is_one(done: list[tuple[str, str]]) -> None:
     text = (REPO / "docs" / "OWN_IMAGES.md").read_text()
     for module in re.findall(r"python -m ([\w.]+)", text):

@@ -35,6 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LEARNERS)
 def test_every_learner_beats_chance_on_real_mri(method: str, cache: Path, tmp_path: Path) -> None:
     cls = methods()[method]

@@ -44,6 +44,7 @@ def predictions(folder: Path) -> list[list[Any]]:
     return [heads, *([float(cell) if "." in cell and cell[0].isdigit() else cell for cell in row] for row in rows)]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_real_runs_come_back_as_the_local_engine_has_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = write_dataset(tmp_path / "data", "BTMRI", BTMRI_CLASSES, per_class=6)

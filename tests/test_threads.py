@@ -83,6 +83,7 @@ def test_a_call_of_torch_s_wins_before_and_after(machine: SimpleNamespace) -> No
 ASKED = "from backbones import build_backbone; build_backbone('PhantomCLIP'); import torch; print(torch.get_num_threads())"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before, given, count", [("", "", 1), ("", "2", 2), ("import torch; torch.set_num_threads(5); ", "", 5)]
 )

@@ -37,6 +37,7 @@ def test_it_is_stored_without_outputs_and_its_links_lead_somewhere() -> None:
     any(importlib.util.find_spec(name) is None for name in ("nbclient", "nbformat", "ipykernel")),
     reason="no nbclient and ipykernel here: pip install -r requirements-dev.txt",
 )
+@pytest.mark.slow
 def test_it_runs_from_folder_to_map(tmp_path: Path, monkeypatch) -> None:
     import nbformat
     from nbclient import NotebookClient

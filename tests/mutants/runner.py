@@ -64,6 +64,7 @@ class Slot:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_XDIST_WORKER": "gw0",  # tests/conftest.py: one thread, as where processes share the machine
             "HF_HUB_OFFLINE": "1",
+            "SLOW": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "MPLBACKEND": "Agg",
         }
