@@ -89,6 +89,7 @@ def results(out: Path) -> tuple[Path, dict[str, Any]]:
     return path.parent, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_the_documented_method_trains_tests_and_reloads(extended, chest, tiny_biomedclip, tmp_path) -> None:
     said = script(extended, "few_shot", chest, tmp_path, tiny_biomedclip, "USE_CUDA", "False")
     folder, first = results(tmp_path)
@@ -105,6 +106,7 @@ def test_the_documented_method_trains_tests_and_reloads(extended, chest, tiny_bi
     assert sum(map(sum, again["confusion_matrix"])) == first["num_test"] > 0
 
 
+@pytest.mark.slow
 def test_the_documented_config_is_checked(extended, chest, tiny_biomedclip, tmp_path) -> None:
     with pytest.raises(AssertionError, match="TRAINER.APARTCOOP.LAMBDA is -1.0, must be 0 or more"):
         script(extended, "few_shot", chest, tmp_path, tiny_biomedclip, "TRAINER.APARTCOOP.LAMBDA", "-1.0")
