@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from analysis.cast import Cast
 from analysis.counted import PAIR, apart_notes, counted
@@ -135,9 +136,10 @@ def dataset_plots(runs: Sequence[Run], dataset: str, cast: Cast, several: bool) 
     what = shots_of(at[0].shots) if split == "all" else f"{split} classes, {shots_of(at[0].shots)}"
     for kind, draw in PER_SETTING.items():
         # of those that train, as a figure of losses would else name methods that it cannot draw
-        drawn = [s for s in order if kind != "training" or any(read_curves(run.folder).epochs for run in groups[s])]
-        told = f", {min(len(drawn), DRAWN)} of {len(groups)} methods" if min(len(drawn), DRAWN) < len(groups) else ""
-        part = [run for run in at if run.series in drawn[:DRAWN]]
+        fit = (s for s in order if kind != "training" or any(read_curves(run.folder).epochs for run in groups[s]))
+        drawn = list(islice(fit, DRAWN))  # no more logs are read than it takes
+        told = f", {len(drawn)} of {len(groups)} methods" if len(drawn) < len(groups) else ""
+        part = [run for run in at if run.series in drawn]
         name = f"{at[0].dataset_key}_{split}_{at[0].shots}shots"
         plot = draw(part, cast, f"{dataset}, {what}{told}", name) if part else None
         if plot:
