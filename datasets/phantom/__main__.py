@@ -15,16 +15,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from dassl.utils import UserError, nearest, write_json
+from dassl.utils import UserError, atomic, nearest, write_json
 from datasets import by_key, phantom
 from datasets.base import REHEARSAL
 from datasets.made_splits import make_split
 from entry import program
 
 SIZE = 128  # side of an image in pixels
+SYNTHETIC = "synthetic images, drawn by a program, of nobody"
 
 
 def generate(root: Path, key: str, per_class: int, size: int, seed: int) -> Path:
@@ -70,12 +71,20 @@ def write_images(folder: Path, name: str, key: str, per_class: int, size: int, s
 
 
 def contact_sheet(key: str, path: Path, size: int, seed: int, columns: int = 8) -> None:
-    """One row per class."""
-    rows = []
-    for classname in by_key()[key].published_classnames:
-        images = [phantom.draw(key, classname, seed, index, size).image for index in range(columns)]
-        rows.append(np.concatenate([i if i.ndim == 3 else np.repeat(i[..., None], 3, axis=2) for i in images], axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path)
+    """One row per class, with its name, below a line that says what they are."""
+    classes, band = by_key()[key].published_classnames, max(16, size // 8)
+    sheet = Image.new("RGB", (columns * size, band + len(classes) * (band + size)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(0.7 * band)
+    title = f"{by_key()[key].dataset_dir}: {SYNTHETIC}"
+    pen.text((band // 4, band / 2), title, fill="#b00020", font=font, anchor="lm")
+    for row, classname in enumerate(classes):
+        top = band + row * (band + size)
+        pen.text((band // 4, top + band / 2), classname, fill="black", font=font, anchor="lm")
+        for index in range(columns):
+            drawn = Image.fromarray(phantom.draw(key, classname, seed, index, size).image).convert("RGB")
+            sheet.paste(drawn, (index * size, top + band))
+    with atomic(path) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 @program

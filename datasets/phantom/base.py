@@ -63,10 +63,17 @@ def polar(size: int, cx: float, cy: float, aspect: float = 1.0, angle: float = 0
 
 def blob(
     rng: np.random.Generator, size: int, cx: float, cy: float, radius: float, *, aspect: float = 1.0,
-    angle: float = 0.0, irregular: float = 0.0, lobes: int = 6, edge: float = 0.04,
+    angle: float = 0.0, irregular: float = 0.0, lobes: int = 6, ragged: float = 0.0, edge: float = 0.04,
 ) -> Array:  # fmt: skip
-    """A soft shape (S, S) in [0, 1]; ``irregular`` is the relative depth of its lobes (0: an ellipse)."""
+    """A soft shape (S, S) in [0, 1]; an ellipse, but for its lobes and for how ``ragged`` its border is.
+
+    Args:
+        irregular: relative depth of its ``lobes``, which are waves along the border.
+        ragged: likewise, of a border that follows no wave.
+    """
     r, theta = polar(size, cx, cy, aspect, angle)
+    if ragged:
+        r = r + radius * ragged * smooth_noise(rng, size, max(3, round(1.6 / radius)), 3)
     outline = np.full_like(r, radius)
     if irregular:
         waves = [rng.normal() * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) / k**0.5 for k in range(2, lobes + 2)]
@@ -111,15 +118,18 @@ def dots(rng: np.random.Generator, size: int, count: int, radius: tuple[float, f
     return total
 
 
-def curve(rng: np.random.Generator, size: int, points: Sequence[tuple[float, float]], width: float) -> Array:
-    """A soft line (S, S) through ``points``, ``width`` thick, wiggling a little."""
+def curve(
+    rng: np.random.Generator, size: int, points: Sequence[tuple[float, float]], width: float, wiggle: float = 0.012
+) -> Array:
+    """A soft line (S, S) through ``points``, ``width`` thick, bent without corners and wiggling a little."""
+    from scipy.interpolate import make_interp_spline
+
     fine, knots = 3 * size, np.linspace(0, 1, len(points))
-    t = np.linspace(0, 1, 48)
-    wiggle = np.stack([np.interp(t, np.linspace(0, 1, 9), rng.normal(0, 0.015, 9)) for _ in range(2)])
-    xs = np.interp(t, knots, [p[0] for p in points]) + wiggle[0]
-    ys = np.interp(t, knots, [p[1] for p in points]) + wiggle[1]
+    t = np.linspace(0, 1, 96)
+    way = make_interp_spline(knots, np.asarray(points, np.float64), k=min(3, len(points) - 1))(t)
+    way = way + make_interp_spline(np.linspace(0, 1, 9), rng.normal(0, wiggle, (9, 2)), k=3)(t)
     canvas = Image.new("L", (fine, fine))
-    path = [((x + 1) / 2 * fine, (y + 1) / 2 * fine) for x, y in zip(xs, ys, strict=True)]
+    path = [((x + 1) / 2 * fine, (y + 1) / 2 * fine) for x, y in way]
     ImageDraw.Draw(canvas).line(path, fill=255, width=max(2, round(width * fine / 2)), joint="curve")
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float32) / 255
 
@@ -139,18 +149,25 @@ def blur(image: Array, sigma: float) -> Array:
 
 
 def turn(rng: np.random.Generator, image: Array, mask: Array, degrees: float, shift: float, zoom: float) -> list[Array]:
-    """The same random rotation, shift and zoom for image and mask."""
-    size = mask.shape[0]
+    """The same random rotation, shift and zoom for image and mask.
+
+    What comes in over the border is what lies along it, where the corners are dark (air around a body, a round view), else its
+    mirror image.
+    """
+    size = rim = mask.shape[0]
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     scale = 1 / rng.uniform(1 - zoom, 1 + zoom)
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     middle = size / 2
     dx, dy = rng.uniform(-shift, shift, 2) * middle
-    matrix = (cos, sin, middle - cos * (middle + dx) - sin * (middle + dy),
-              -sin, cos, middle + sin * (middle + dx) - cos * (middle + dy))  # fmt: skip
+    matrix = (cos, sin, rim + middle - cos * (middle + dx) - sin * (middle + dy),
+              -sin, cos, rim + middle + sin * (middle + dx) - cos * (middle + dy))  # fmt: skip
+
+    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
+    beyond = "edge" if np.median(corners) < 0.25 else "reflect"
 
     def warp(plane: Array, kind: Image.Resampling) -> Array:
-        picture = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        picture = Image.fromarray(np.ascontiguousarray(np.pad(plane, rim, beyond), np.float32))
         return np.asarray(picture.transform((size, size), Image.Transform.AFFINE, matrix, kind))
 
     bilinear = Image.Resampling.BILINEAR

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Array, Phantom, blob, blur, finish, grid, mix, pick, polar, side, smooth_noise, turn
+from datasets.phantom.base import (
+    Array,
+    Phantom,
+    blob,
+    blur,
+    curve,
+    finish,
+    grid,
+    mix,
+    pick,
+    polar,
+    side,
+    smooth_noise,
+    soft_step,
+    turn,
+)
 
 CLASSES = ("glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain")
 MODALITIES = ("MRI", "MR", "magnetic resonance image", "contrast enhanced T1 MRI")
@@ -13,7 +28,8 @@ ORGAN = "brain"
 
 def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     """An axial slice with skull, cortex, ventricles; the tumour is intra-axial, dural-based or sellar."""
-    basal = rng.random() < (0.8 if classname == "pituitary tumor" else 0.3)
+    # the sella is seen at the skull base alone, below the lateral ventricles
+    basal = classname == "pituitary tumor" or rng.random() < 0.3
     image, brain, rx, ry = _head(rng, size, basal)
     mask = np.zeros((size, size), np.float32)
     plain = image
@@ -53,10 +69,7 @@ def _head(rng: np.random.Generator, size: int, basal: bool) -> tuple[Array, Arra
     image = mix(image, rng.uniform(0.08, 0.2), np.clip(0.6 - np.abs(x) * 60, 0, 0.7) * brain)  # falx
     fluid = rng.uniform(0.06, 0.18)
     if basal:
-        for sign in (-1, 1):
-            image = mix(image, grey * 0.85, blob(rng, size, sign * 0.3, -0.25, 0.2, aspect=0.8, irregular=0.08))
-        image = mix(image, fluid, blob(rng, size, 0, 0.02, 0.12, irregular=0.25, lobes=5))  # suprasellar cistern
-        image = mix(image, white * 0.95, blob(rng, size, 0, 0.3, 0.16, aspect=1.1))  # brain stem
+        image = _skull_base(rng, size, image, brain, grey, white, fluid)
     else:
         width = rng.uniform(0.05, 0.1)
         for sign in (-1, 1):
@@ -64,6 +77,26 @@ def _head(rng: np.random.Generator, size: int, basal: bool) -> tuple[Array, Arra
             image = mix(image, fluid, blob(rng, size, sign * 0.13, -0.12, 0.2, aspect=width / 0.2, angle=tilt))
             image = mix(image, fluid, blob(rng, size, sign * 0.19, 0.22, 0.17, aspect=width / 0.2, angle=-tilt))
     return image, brain, rx, ry
+
+
+def _skull_base(
+    rng: np.random.Generator, size: int, image: Array, brain: Array, grey: float, white: float, fluid: float
+) -> Array:
+    """A low slice: temporal lobes behind the sphenoid's wings, the cistern around the sella, brain stem and cerebellum."""
+    x, y = grid(size)
+    for sign in (-1, 1):
+        lobe = blob(rng, size, sign * 0.36, -0.02, 0.24, aspect=0.95, irregular=0.06, edge=0.06)
+        image = mix(image, white * 0.95 + 0.02 * smooth_noise(rng, size, 8), lobe * brain * 0.6)
+        wing = [(sign * 0.14, -0.12), (sign * 0.34, -0.3), (sign * 0.6, -0.28)]  # Sylvian fissure and sphenoid wing
+        image = mix(image, fluid * 0.7, curve(rng, size, wing, 0.05) * brain * 0.85)
+        petrous = [(sign * 0.16, 0.16), (sign * 0.36, 0.26), (sign * 0.58, 0.28)]
+        image = mix(image, fluid * 0.5, curve(rng, size, petrous, 0.06) * brain * 0.85)
+    leaves = 0.5 + 0.5 * np.sin((y + 0.3 * np.abs(x)) * rng.uniform(55, 65) + 1.5 * smooth_noise(rng, size, 5))
+    behind = soft_step(0.36 + 0.25 * np.abs(x) - y, 0.05) * brain
+    image = mix(image, grey * 0.8 + (white - grey) * leaves, behind * 0.8)  # cerebellum
+    image = mix(image, fluid, blob(rng, size, 0, -0.03, 0.13, aspect=1.15, ragged=0.12))  # suprasellar cistern
+    image = mix(image, white * 0.95, blob(rng, size, 0, 0.24, 0.15, aspect=1.1, edge=0.03))  # brain stem
+    return mix(image, fluid, blob(rng, size, 0, 0.42, 0.045, aspect=1.4))  # fourth ventricle
 
 
 def _glioma(rng: np.random.Generator, size: int, image: Array, brain: Array, rx: float, ry: float):
@@ -129,10 +162,10 @@ def _meningioma(rng: np.random.Generator, size: int, image: Array, brain: Array,
 
 def _pituitary(rng: np.random.Generator, size: int, image: Array):
     radius = rng.uniform(0.09, 0.17)
-    cx, cy = rng.normal(0, 0.025), rng.uniform(-0.02, 0.12)
-    shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.8, 1.1), irregular=0.04, edge=0.03)
+    cx, cy = rng.normal(0, 0.02), rng.uniform(-0.08, 0.0)
+    shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.9, 1.15), ragged=0.05, edge=0.03)
     if rng.random() < 0.6:  # figure of eight through the diaphragma sellae
-        shape = np.maximum(shape, blob(rng, size, cx, cy - radius * 1.1, radius * 0.75, edge=0.03))
+        shape = np.maximum(shape, blob(rng, size, cx, cy - radius * 0.9, radius * 0.7, edge=0.03))
     image = mix(image, 0.05, blob(rng, size, cx, cy, radius * 1.35, edge=0.08) * 0.8)
     image = mix(image, rng.uniform(0.62, 0.88), shape)
     for sign in (-1, 1):  # carotid flow voids

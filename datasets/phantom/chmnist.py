@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Array, Phantom, blob, blur, finish, mix, pick, smooth_noise
+from datasets.phantom.base import Array, Phantom, blob, blur, dots, finish, mix, pick, smooth_noise
 from datasets.phantom.histology import WHITE, fibres, gland, nuclei, stain
 
 CLASSES = (
@@ -36,7 +36,9 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image = np.rot90(_TISSUES[classname](rng, size), rng.integers(4))
     image = image[:, ::-1] if rng.random() < 0.5 else image
     mask = np.full((size, size), float(classname != "empty background"))
-    phantom = finish(rng, image * (1 + rng.normal(0, 0.05, 3)), mask, noise=0.03, bias=0.05)
+    # a stain's hue differs between slides, the light behind them does not: what is white stays white
+    image = np.clip(image, 0, 1) ** np.exp(rng.normal(0, 0.15, 3))
+    phantom = finish(rng, image, mask, noise=0.03, bias=0.05)
     phantom.attributes = {"finding": pick(rng, *FINDINGS[classname])}
     return phantom
 
@@ -67,9 +69,11 @@ def _debris(rng: np.random.Generator, size: int) -> Array:
 
 
 def _empty(rng: np.random.Generator, size: int) -> Array:
-    image = np.ones((size, size, 3), np.float32) * (np.asarray(WHITE, np.float32) + rng.normal(0, 0.02, 3))
-    faint = np.clip(smooth_noise(rng, size, 3) - 1.2, 0, 1)
-    return mix(image, (0.9, 0.8, 0.88), faint * 0.4)
+    image = np.ones((size, size, 3), np.float32) * np.asarray((0.94, 0.935, 0.94), np.float32)
+    image = image * rng.uniform(0.94, 1.03)
+    dust = dots(rng, size, int(rng.integers(0, 4)), (0.01, 0.03))
+    faint = np.clip(smooth_noise(rng, size, 3) - 1.4, 0, 1)
+    return mix(mix(image, (0.88, 0.86, 0.88), faint * 0.4), (0.6, 0.58, 0.6), blur(dust, 0.6) * 0.6)
 
 
 def _immune(rng: np.random.Generator, size: int) -> Array:

@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Phantom, blob, finish, grid, mix, pick, side, smooth_noise, soft_step, turn
+from datasets.phantom.base import (
+    Array,
+    Phantom,
+    blob,
+    blur,
+    finish,
+    grid,
+    mix,
+    pick,
+    polar,
+    side,
+    smooth_noise,
+    soft_step,
+    turn,
+)
 
 CLASSES = ("covid lungs", "lung opacity lungs", "viral pneumonia lungs", "normal lungs")
 MODALITIES = ("chest X-ray", "frontal chest radiograph", "X-ray", "chest radiograph")
 ORGAN = "lung"
+
+
+def _interstitial(rng: np.random.Generator, size: int) -> Array:
+    """Fine lines (S, S) that leave each hilum like spokes, break up, and cross a mesh of thinner ones."""
+    lines = np.zeros((size, size), np.float32)
+    for sign in (-1, 1):
+        r, theta = polar(size, sign * 0.2, 0.02)
+        bent = theta * rng.uniform(13, 17) + 1.3 * smooth_noise(rng, size, 6) + rng.uniform(0, 6)
+        spokes = np.clip(np.sin(bent), 0, 1) ** 4 * np.clip(1.2 - r, 0, 1) * np.clip(r * 8, 0, 1)
+        lines = np.maximum(lines, spokes * np.clip(0.6 + 0.5 * smooth_noise(rng, size, 9), 0, 1))
+    mesh = np.clip(1 - np.abs(smooth_noise(rng, size, 24)) * 2.4, 0, 1) * 0.5
+    return blur(np.maximum(lines, mesh), 0.5)
 
 
 def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
@@ -61,11 +87,9 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
             + f" on the {side(cx)}"
         )
     elif classname == "viral pneumonia lungs":
-        streaks = np.clip(1 - np.abs(smooth_noise(rng, size, 14)) * 3.2, 0, 1)
-        central = np.exp(-((np.abs(x) - 0.25) ** 2) / 0.12)
-        mask = lungs * central
-        image = mix(image, rng.uniform(0.55, 0.7), streaks * mask * rng.uniform(0.6, 0.95))
-        image = mix(image, 0.42, mask * 0.35)
+        mask = lungs * np.exp(-((np.abs(x) - 0.25) ** 2) / 0.12)
+        image = mix(image, 0.42 + 0.03 * texture, mask * rng.uniform(0.25, 0.5))
+        image = mix(image, rng.uniform(0.5, 0.62), _interstitial(rng, size) * mask * rng.uniform(0.5, 0.8))
         finding = pick(
             rng,
             "diffuse perihilar interstitial markings in both lungs",

@@ -27,22 +27,24 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image = mix(image, rng.uniform(0.85, 1.0), blob(rng, size, 0, 0.33, 0.13, irregular=0.06))  # vertebra
     image = mix(image, 0.5, blob(rng, size, 0, 0.36, 0.06))
     image = mix(image, rng.uniform(0.6, 0.85), blob(rng, size, 0.05, 0.12, 0.06))  # aorta
-    cortex = rng.uniform(0.58, 0.74)
-    centres = [(sign * rng.uniform(0.4, 0.47), rng.uniform(0.16, 0.26)) for sign in (-1, 1)]
+    cortex = rng.uniform(0.56, 0.7)
+    centres = [(sign * rng.uniform(0.4, 0.46), rng.uniform(0.12, 0.2)) for sign in (-1, 1)]
     kidneys = np.zeros((size, size), np.float32)
     for sign, (cx, cy) in zip((-1, 1), centres, strict=True):
-        kidney = blob(rng, size, cx, cy, 0.2, aspect=0.8, angle=sign * 0.4, irregular=0.04)
-        sinus = blob(rng, size, cx - sign * 0.06, cy, 0.075, irregular=0.25, edge=0.06)
+        kidney = blob(rng, size, cx, cy, 0.27, aspect=0.8, angle=sign * 0.4, irregular=0.04)
+        sinus = blob(rng, size, cx - sign * 0.08, cy, 0.1, irregular=0.25, edge=0.06)
         image = mix(mix(image, cortex, kidney), rng.uniform(0.22, 0.34), sinus * kidney * 0.9)
         kidneys = np.maximum(kidneys, kidney)
     which = int(rng.integers(2))
     (cx, cy), where = centres[which], side((-1, 1)[which])
     mask = np.zeros((size, size), np.float32)
-    turn_to, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.08, 0.18)
+    turn_to, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.19)
     lx, ly = cx + reach * np.cos(turn_to), cy + reach * np.sin(turn_to)
     if classname == "cyst kidney":
-        mask = blob(rng, size, lx, ly, rng.uniform(0.06, 0.15), edge=0.025)
-        image = mix(image, rng.uniform(0.24, 0.33), mask)
+        radius = rng.uniform(0.1, 0.19)
+        image = mix(image, cortex * 0.9, blob(rng, size, lx, ly, radius * 1.1, edge=0.025) * inner)  # a wall as thin as a pixel
+        mask = blob(rng, size, lx, ly, radius, edge=0.025) * inner
+        image = mix(image, rng.uniform(0.34, 0.4), mask)
         finding = pick(
             rng,
             "a round smooth water density cyst without enhancement",
@@ -50,8 +52,8 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
             "a sharply marginated hypodense renal cyst",
         )
     elif classname == "kidney stone":
-        near = blob(rng, size, cx, cy, 0.13)
-        mask = dots(rng, size, int(rng.integers(1, 4)), (0.02, 0.05), near)
+        near = blob(rng, size, cx, cy, 0.15)
+        mask = dots(rng, size, int(rng.integers(1, 4)), (0.03, 0.065), near)
         image = mix(image, 1.0, mask)
         finding = pick(
             rng,
@@ -60,9 +62,11 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
             "a tiny high attenuation focus in the calyx",
         )
     elif classname == "kidney tumor":
-        mask = blob(rng, size, lx, ly, rng.uniform(0.1, 0.2), irregular=0.16, lobes=7)
-        image = mix(image, rng.uniform(0.45, 0.6) + 0.12 * smooth_noise(rng, size, 14), mask)
-        image = mix(image, 0.3, blob(rng, size, lx, ly, 0.05, irregular=0.3) * mask)
+        radius = rng.uniform(0.16, 0.26)
+        mask = blob(rng, size, lx, ly, radius, ragged=0.14) * inner
+        image = mix(image, rng.uniform(0.48, 0.6) + 0.12 * smooth_noise(rng, size, 12, 2), mask)
+        necrosis = blob(rng, size, lx, ly, radius * rng.uniform(0.35, 0.55), ragged=0.35)
+        image = mix(image, 0.3, necrosis * mask * 0.9)
         finding = pick(
             rng,
             "an irregular heterogeneous enhancing solid mass distorting the contour",

@@ -39,17 +39,23 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image = np.ones((size, size, 3), np.float32) * skin
     image = image * (1 + 0.03 * smooth_noise(rng, size, 24, 2))[..., None]
     image, mask = _LESIONS[classname](rng, size, image.astype(np.float32), *rng.uniform(-0.15, 0.15, 2))
-    for _ in range(rng.poisson(1.0)):
-        ends = [(rng.uniform(-1, 1), -1.0), (rng.uniform(-1, 1), rng.uniform(-0.3, 0.3)), (rng.uniform(-1, 1), 1.0)]
-        image = mix(image, (0.12, 0.08, 0.06), curve(rng, size, ends, 0.012) * 0.8)
     image, mask = turn(rng, image, mask, 180, 0.05, 0.15)
-    outside = image.sum(axis=-1) < 0.02
-    image[outside] = skin
+    for _ in range(rng.poisson(1.0)):
+        image = mix(image, (0.12, 0.08, 0.06), _hair(rng, size) * 0.8)
     if rng.random() < 0.5:
         image = image * np.clip(1.75 - 0.75 * np.hypot(x, y) ** 2, 0.05, 1)[..., None]
     phantom = finish(rng, image, mask, noise=0.02, bias=0.06)
     phantom.attributes = {"finding": pick(rng, *FINDINGS[classname])}
     return phantom
+
+
+def _hair(rng: np.random.Generator, size: int) -> Array:
+    """A hair (S, S), bent to one side."""
+    start, angle, length = rng.uniform(-0.9, 0.9, 2), rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.9)
+    way = np.asarray((np.cos(angle), np.sin(angle)))
+    across = np.asarray((-way[1], way[0])) * rng.normal(0, 0.16) * length
+    points = [tuple(start + way * length * (t - 0.5) + across * (1 - (2 * t - 1) ** 2)) for t in (0, 0.25, 0.5, 0.75, 1)]
+    return curve(rng, size, points, 0.014, wiggle=0.003)
 
 
 def _keratosis(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float) -> tuple[Array, Array]:
@@ -73,7 +79,7 @@ def _basal(rng: np.random.Generator, size: int, image: Array, cx: float, cy: flo
 
 
 def _seborrhoeic(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float) -> tuple[Array, Array]:
-    shape = blob(rng, size, cx, cy, rng.uniform(0.4, 0.62), irregular=0.1, lobes=9, edge=0.02)
+    shape = blob(rng, size, cx, cy, rng.uniform(0.4, 0.62), ragged=0.09, edge=0.03)
     ridges = 0.12 * smooth_noise(rng, size, 14)
     image = mix(image, (0.6, 0.43, 0.28), np.clip(shape * (0.85 + ridges), 0, 1))
     image = mix(image, (0.95, 0.9, 0.78), dots(rng, size, int(rng.integers(6, 18)), (0.02, 0.045), shape) * 0.9)
@@ -85,16 +91,23 @@ def _fibroma(rng: np.random.Generator, size: int, image: Array, cx: float, cy: f
     shape = blob(rng, size, cx, cy, radius, irregular=0.05, edge=0.25)
     net = np.clip(1 - np.abs(smooth_noise(rng, size, 16)) * 2.5, 0, 1)
     image = mix(image, (0.68, 0.46, 0.36), shape * (0.45 + 0.4 * net))
-    return mix(image, (0.95, 0.87, 0.84), blob(rng, size, cx, cy, radius * 0.45, irregular=0.15, edge=0.15)), shape
+    return mix(image, (0.95, 0.87, 0.84), blob(rng, size, cx, cy, radius * 0.45, ragged=0.12, edge=0.15)), shape
 
 
 def _melanoma(rng: np.random.Generator, size: int, image: Array, cx: float, cy: float) -> tuple[Array, Array]:
     radius = rng.uniform(0.42, 0.62)
-    shape = blob(rng, size, cx, cy, radius, aspect=rng.uniform(0.75, 1.4), irregular=0.2, lobes=7, edge=0.04)
-    image = mix(image, BROWN, shape * 0.95)
-    for colour in (DARK, (0.3, 0.33, 0.42), (0.72, 0.3, 0.28), (0.88, 0.8, 0.76), DARK):
-        patch = blob(rng, size, *(np.asarray((cx, cy)) + rng.normal(0, 0.22, 2)), rng.uniform(0.12, 0.28), irregular=0.3)
-        image = mix(image, colour, patch * shape * rng.uniform(0.4, 0.95))
+    angle = rng.uniform(0, np.pi)
+    shape = blob(rng, size, cx, cy, radius * 0.8, aspect=rng.uniform(1.1, 1.5), angle=angle, ragged=0.13, edge=0.06)
+    for _ in range(rng.integers(1, 3)):  # it grows to one side more than to the other
+        off = rng.uniform(0, 2 * np.pi)
+        place = cx + 0.6 * radius * np.cos(off), cy + 0.6 * radius * np.sin(off)
+        shape = np.maximum(shape, blob(rng, size, *place, radius * rng.uniform(0.35, 0.55), ragged=0.2, edge=0.06))
+    net = np.clip(1 - np.abs(smooth_noise(rng, size, 16)) * 2, 0, 1)
+    image = mix(image, BROWN * rng.uniform(0.6, 0.95), shape * (0.8 + 0.18 * net))
+    colours = (DARK, (0.36, 0.36, 0.42), (0.58, 0.3, 0.24), (0.66, 0.52, 0.46), DARK)
+    for colour in colours:  # each in drifts of its own
+        drift = np.clip(smooth_noise(rng, size, int(rng.integers(3, 6)), 3) - rng.uniform(0.1, 0.6), 0, 1)
+        image = mix(image, colour, drift * shape * rng.uniform(0.5, 0.95))
     return image, shape
 
 

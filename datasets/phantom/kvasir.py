@@ -70,7 +70,7 @@ def _polyp(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Ar
 
 def _lifted(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Array]:
     cx, cy = rng.uniform(-0.25, 0.25, 2)
-    cushion = blob(rng, size, cx, cy, rng.uniform(0.5, 0.75), irregular=0.15, edge=0.3)
+    cushion = blob(rng, size, cx, cy, rng.uniform(0.5, 0.75), ragged=0.14, edge=0.3)
     image = mix(image, BLUE, cushion * rng.uniform(0.55, 0.85))
     image, shape = _dome(rng, size, image, cx, cy, rng.uniform(0.22, 0.36))
     return image, np.maximum(shape, cushion)
@@ -79,9 +79,9 @@ def _lifted(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, A
 def _resection(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Array]:
     cx, cy = rng.uniform(-0.25, 0.25, 2)
     radius = rng.uniform(0.35, 0.55)
-    rim = blob(rng, size, cx, cy, radius * 1.25, irregular=0.15, edge=0.15)
+    rim = blob(rng, size, cx, cy, radius * 1.25, ragged=0.1, edge=0.15)
     image = mix(image, (0.93, 0.82, 0.76), rim * 0.6)
-    defect = blob(rng, size, cx, cy, radius, irregular=0.18, edge=0.05)
+    defect = blob(rng, size, cx, cy, radius, ragged=0.13, edge=0.05)
     image = mix(image, BLUE, defect * rng.uniform(0.7, 0.95))
     streaks = np.clip(smooth_noise(rng, size, 10), 0, 1)
     return mix(image, (0.75, 0.72, 0.8), streaks * defect * 0.4), defect
@@ -129,9 +129,15 @@ def _pylorus(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, 
 def _z_line(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, Array]:
     cx, cy = rng.uniform(-0.15, 0.15, 2)
     r, theta = polar(size, cx, cy)
-    border = rng.uniform(0.45, 0.6) + 0.07 * np.sin(theta * rng.integers(7, 13)) + 0.07 * np.sin(theta * 3 + rng.uniform(0, 6))
-    image = mix(image, (0.93, 0.76, 0.7), np.clip((r - border) * 20, 0, 1) * 0.9)
-    image = mix(image, (0.76, 0.3, 0.26), np.clip((border - r) * 20, 0, 1) * 0.85)
+    waves = [rng.normal() * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) / k for k in range(1, 16)]
+    border = rng.uniform(0.45, 0.6) + 0.07 * np.sum(waves, axis=0) + 0.03 * smooth_noise(rng, size, 9, 2)
+    for _ in range(rng.integers(2, 5)):  # tongues of red mucosa that run up the pale one
+        gap = np.angle(np.exp(1j * (theta - rng.uniform(-np.pi, np.pi))))
+        border = border + rng.uniform(0.06, 0.2) * np.exp(-((gap / rng.uniform(0.1, 0.25)) ** 2))
+    folds = np.cos(theta * rng.integers(5, 8) + rng.uniform(0, 6) + 0.7 * smooth_noise(rng, size, 4))
+    image = mix(image, (0.93, 0.76, 0.7), np.clip((r - border) * 25, 0, 1) * 0.9)
+    image = mix(image, (0.76, 0.3, 0.26), np.clip((border - r) * 25, 0, 1) * 0.85)
+    image = image * (1 + 0.09 * folds * np.clip(r * 2, 0, 1))[..., None]
     return _tube(rng, size, image, cx, cy), np.clip(1 - np.abs(r - border) * 12, 0, 1)
 
 
@@ -141,7 +147,7 @@ def _colitis(rng: np.random.Generator, size: int, image: Array) -> tuple[Array, 
     image = image * (1 + 0.09 * grain)[..., None]
     ulcers = np.zeros((size, size), np.float32)
     for _ in range(rng.integers(3, 9)):
-        spot = blob(rng, size, *rng.uniform(-0.8, 0.8, 2), rng.uniform(0.06, 0.18), irregular=0.3)
+        spot = blob(rng, size, *rng.uniform(-0.8, 0.8, 2), rng.uniform(0.06, 0.18), ragged=0.3)
         ulcers = np.maximum(ulcers, spot)
     return mix(image, (0.93, 0.88, 0.66), ulcers * 0.8), np.maximum(ulcers, np.clip(grain, 0, 1) * 0.4)
 

@@ -33,7 +33,8 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     image, mask = _TISSUES[classname](rng, size)
     quarter = int(rng.integers(4))
     image, mask = np.rot90(image, quarter), np.rot90(mask, quarter)
-    phantom = finish(rng, image * (1 + rng.normal(0, 0.06, 3)), mask, noise=0.03, bias=0.05)
+    image = np.clip(image, 0, 1) ** np.exp(rng.normal(0, 0.18, 3))  # the stain's hue; what is white stays white
+    phantom = finish(rng, image, mask, noise=0.03, bias=0.05)
     phantom.attributes = {"finding": pick(rng, *FINDINGS[classname])}
     return phantom
 

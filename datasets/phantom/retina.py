@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.phantom.base import Phantom, blob, blur, curve, dots, finish, mix, pick, polar, smooth_noise, turn
+from datasets.phantom.base import Array, Phantom, blob, blur, curve, dots, finish, mix, pick, polar, smooth_noise, turn
 
 CLASSES = ("diabetic retinopathy", "glaucoma", "cataract", "normal retina")
 MODALITIES = ("fundus photography", "fundus", "retinal fundus photograph", "colour fundus")
 ORGAN = "retina"
+
+
+def _nerve_head(
+    rng: np.random.Generator, size: int, whole: Array, place: tuple[float, float, float], ratio: float
+) -> tuple[Array, Array]:
+    """Colours (S, S, 3) and weight (S, S) of the optic disc: a pink rim around a pale cup.
+
+    How bright the whole disc is does not tell how wide the cup is: its mean is drawn apart from it.
+
+    Args:
+        whole: the disc.
+        place: its x, y and radius.
+        ratio: of the cup's height to the disc's.
+    """
+    dx, dy, disc = place
+    # a cup is higher than wide, and eats into the rim above or below first
+    cup = blob(rng, size, dx, dy + disc * rng.normal(0, 0.05), disc * ratio, aspect=rng.uniform(0.8, 0.92), edge=0.03)
+    colours = np.ones((size, size, 3), np.float32) * np.asarray((0.93, 0.58, 0.32), np.float32)
+    colours = mix(colours, (0.96, 0.86, 0.62), cup)
+    edge = np.clip(1 - np.abs(cup - 0.5) * 2.2, 0, 1)  # the step from the rim down into the cup
+    colours = mix(colours, (0.72, 0.42, 0.24), edge * 0.5)
+    mean = float((colours.mean(axis=-1) * whole).sum() / whole.sum())
+    return np.clip(colours * rng.uniform(0.56, 0.72) / mean, 0, 1), whole * 0.95
 
 
 def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
@@ -21,10 +44,8 @@ def draw(classname: str, rng: np.random.Generator, size: int) -> Phantom:
     dx, dy, disc = eye * rng.uniform(0.38, 0.5), rng.uniform(-0.08, 0.08), rng.uniform(0.15, 0.19)
     image = mix(image, (0.4, 0.16, 0.08), blob(rng, size, -eye * 0.12, 0.05, 0.16, edge=0.25) * 0.6)
     whole = blob(rng, size, dx, dy, disc, aspect=0.92, edge=0.04)
-    image = mix(image, (0.95, 0.72, 0.42), whole * 0.95)
     ratio = rng.uniform(0.62, 0.85) if classname == "glaucoma" else rng.uniform(0.22, 0.42)
-    cup = blob(rng, size, dx, dy, disc * ratio, aspect=0.92, edge=0.05)
-    image = mix(image, (1.0, 0.94, 0.75), cup)
+    image = mix(image, *_nerve_head(rng, size, whole, (dx, dy, disc), ratio))
     for vertical in (-1, 1):
         for spread in (0.35, 0.8):
             path = [(dx, dy), (dx - eye * 0.2, dy + vertical * spread * 0.7), (-eye * 0.4, vertical * spread)]

@@ -22,7 +22,7 @@ def rescan(rng: np.random.Generator, phantom: Phantom, strength: float = STRENGT
     )
     image = np.clip(image, 0, 1) ** np.exp(rng.normal(0, 0.35 * strength))
     if image.ndim == 3:
-        image = image * np.exp(rng.normal(0, 0.15 * strength, 3))
+        image = image ** np.exp(rng.normal(0, 0.2 * strength, 3))  # a tint that leaves white white and black black
     if rng.random() < 0.5 * strength:
         image = blur(image, rng.uniform(0.5, 1.6))
     contrast = rng.uniform(1 - 0.45 * strength, 1 + 0.2 * strength)
