@@ -1,6 +1,6 @@
 """Pre-train PhantomCLIP on captioned phantoms and write it in open_clip's local-dir layout.
 
-    python scripts/phantomclip/pretrain.py                       # writes backbones/weights/phantomclip
+    python scripts/phantomclip/pretrain.py                       # writes backbones/weights/phantomclip; --device cuda
     python scripts/phantomclip/pretrain.py --text-only           # only the text tower, beside the present image tower
     python scripts/phantomclip/pretrain.py --evaluate            # zero-shot accuracy on the evaluation seed
 
@@ -23,7 +23,9 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,16 +139,16 @@ def pretrain(folder: Path, args: argparse.Namespace) -> None:
         write_layout(new, [pool.caption(i, rng) for i in range(len(pool.about)) for _ in range(2)])
         text = TEXT | {"hf_model_name": str(new), "hf_model_pretrained": False}
         build = lambda: CustomTextCLIP(embed_dim=EMBED, vision_cfg=VISION, text_cfg=text, output_dict=True)  # noqa: E731
-        model, tokenizer = build(), open_clip.get_tokenizer(f"local-dir:{new}")
+        model, tokenizer = build().to(args.device), open_clip.get_tokenizer(f"local-dir:{new}")
         if args.text_only:
             present = load_file(folder / WEIGHTS_FILE)
             model.visual.load_state_dict({k[7:]: v.float() for k, v in present.items() if k.startswith("visual.")})
             loss = json.loads((folder / RECORD).read_text())["last_loss"]
         else:
             loss = fit(model, tokenizer, pool, rng, args.steps)
-        model.text = build().text
+        model.text = build().text.to(args.device)
         text_loss = read(model, tokenizer, pool, rng, args.text_steps)
-        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS_FILE)
+        save_file({k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS_FILE)
         record = {"images": len(pool.images), "seed": args.seed, "steps": args.steps, "text_steps": args.text_steps,
                   "batch": DATASETS * EACH, "last_loss": round(loss, 3), "last_text_loss": round(text_loss, 3),
                   "named": NAMED_BY_READING, "phantom_seed": phantom.PRETRAINING_SEED, "torch": torch.__version__,
@@ -159,7 +161,8 @@ def pretrain(folder: Path, args: argparse.Namespace) -> None:
 
 def fit(model, tokenizer, pool: Pool, rng, steps: int) -> float:
     """AdamW with a cosine over ``steps``, bfloat16 products; the mean loss of the last steps."""
-    table = nn.Embedding(int(pool.classes.max()) + 1, EMBED)
+    device = model.logit_scale.device
+    table = nn.Embedding(int(pool.classes.max()) + 1, EMBED).to(device)
     text = list(model.text.parameters())
     seen = {id(p) for p in text}
     groups = [
@@ -175,7 +178,7 @@ def fit(model, tokenizer, pool: Pool, rng, steps: int) -> float:
         for group in optimiser.param_groups:
             group["lr"] = rate * group["peak"]
         images, captions, classes = pool.batch(rng, DATASETS, EACH)
-        loss = contrast(model, table, images, tokenizer(captions), classes)
+        loss = contrast(model, table, images.to(device), tokenizer(captions).to(device), classes.to(device))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -190,11 +193,17 @@ def fit(model, tokenizer, pool: Pool, rng, steps: int) -> float:
 
 def contrast(model, table: nn.Embedding, images: Tensor, ids: Tensor, classes: Tensor) -> Tensor:
     """Both directions of the contrastive loss, plus cross-entropy against the table of class vectors."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with products(images.device):
         out = model(images.contiguous(memory_format=torch.channels_last), trimmed(ids))
     v, t = out["image_features"].float(), out["text_features"].float()
     to_table = TABLE_SCALE * v @ F.normalize(table.weight, dim=-1).T
     return pairs(out["logit_scale"], v, t, classes) + F.cross_entropy(to_table, classes)
+
+
+def products(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where it is fast: on a processor without instructions for it a step takes ten times as long as in float32."""
+    fast = device.type == "cuda" or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return torch.autocast(device.type, dtype=torch.bfloat16) if fast else nullcontext()
 
 
 def trimmed(ids: Tensor) -> Tensor:
@@ -212,19 +221,20 @@ def pairs(scale: Tensor, v: Tensor, t: Tensor, classes: Tensor) -> Tensor:
 def read(model, tokenizer, pool: Pool, rng, steps: int) -> float:
     """Train the text tower on captions that hardly name a class, beside the frozen image tower; the last mean loss."""
     model.eval()
+    device = model.logit_scale.device
     with torch.no_grad():
-        parts = [model.encode_image(normalise(part), normalize=True) for part in pool.images.split(256)]
+        parts = [model.encode_image(normalise(part).to(device), normalize=True) for part in pool.images.split(256)]
     features, recent = torch.cat(parts), []
     optimiser = torch.optim.AdamW(model.text.parameters(), weight_decay=0.05)
     for step in range(steps):
         rate = 5e-4 * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimiser.param_groups[0]["lr"] = rate
         rows = pool.rows(rng, DATASETS, EACH)
-        ids = tokenizer([pool.caption(row, rng, NAMED_BY_READING) for row in rows])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        ids = tokenizer([pool.caption(row, rng, NAMED_BY_READING) for row in rows]).to(device)
+        with products(ids.device):
             t = model.encode_text(trimmed(ids))
         t = F.normalize(t.float(), dim=-1)
-        loss = pairs(model.logit_scale.detach().exp(), features[rows], t, pool.classes[rows])
+        loss = pairs(model.logit_scale.detach().exp(), features[rows], t, pool.classes[rows].to(device))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.text.parameters(), 1.0)
@@ -261,6 +271,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=300)
     parser.add_argument("--seed", type=int, default=phantom.PRETRAINING_SEED)
     parser.add_argument("--folder", type=Path, default=WEIGHTS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--evaluate", action="store_true")
     args = parser.parse_args()
     args.folder.parent.mkdir(parents=True, exist_ok=True)
