@@ -49,7 +49,7 @@ def test_turning_keeps_image_and_mask_together() -> None:
 def test_an_empty_slide_is_white_or_grey() -> None:
     for one in drawn("chmnist", "empty background"):
         red, green, blue = one.image.reshape(-1, 3).astype(float).mean(axis=0)
-        assert max(red, green, blue) - min(red, green, blue) < 12, (red, green, blue)
+        assert max(red, green, blue) - min(red, green, blue) < 25, (red, green, blue)  # another scanner tints a little
 
 
 def test_brightness_does_not_tell_a_wide_cup() -> None:

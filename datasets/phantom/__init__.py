@@ -8,8 +8,8 @@ from types import ModuleType
 
 import numpy as np
 
+from datasets.phantom import scanner
 from datasets.phantom.base import Phantom, compose_caption
-from datasets.phantom.scanner import rescan
 
 KEYS = (
     "btmri",
@@ -45,7 +45,7 @@ def draw(key: str, classname: str, seed: int, index: int, size: int = 128) -> Ph
     """Image ``index`` of a class; below PRETRAINING_SEED it comes from another scanner than the pre-training's."""
     rng = seed_stream(key, classname, seed, index)
     drawn = module(key).draw(classname, rng, size)
-    return drawn if seed >= PRETRAINING_SEED else rescan(rng, drawn)
+    return drawn if seed >= PRETRAINING_SEED else scanner.rescan(rng, drawn, scanner.STRENGTH)
 
 
 def caption(key: str, classname: str, attributes: dict[str, str], rng: np.random.Generator, named: float = 0.4) -> str:
