@@ -234,5 +234,5 @@ def _refuse_empty(by_key: Mapping[str, Sequence[PurePosixPath]], own: CfgNode, f
     for key, paths in by_key.items():
         if not paths and not own.CLASSNAMES:
             raise UserError(
-                f'{folder / key} holds 0 images; a class needs at least 3: if it is no class, DATASET.EXCLUDE ["{key}"]'
+                f'{folder / key} holds 0 images: if it is no class, DATASET.EXCLUDE ["{key}"]'
             )
