@@ -20,14 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    cohen_kappa_score,
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 from entry import program
 
@@ -76,24 +68,26 @@ def metrics(labels: ArrayLike, probabilities: ArrayLike, classnames: Sequence[st
     Raises:
         ValueError: no images, shapes that do not fit, a label outside 0 … C-1, or rows that are no probabilities.
     """
+    from sklearn import metrics as sk  # half a second, which tables and --help do not pay
+
     y, p = _checked(labels, probabilities, len(classnames))
     predicted = p.argmax(axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # undefined values: they are NaN here and told in metric_notes
         per_class = _per_class(y, p, predicted, classnames)
-        accuracy = 100 * accuracy_score(y, predicted)
+        accuracy = 100 * sk.accuracy_score(y, predicted)
         overall = {
             "accuracy": accuracy,
             "error_rate": 100 - accuracy,
-            "balanced_accuracy": 100 * balanced_accuracy_score(y, predicted),
+            "balanced_accuracy": 100 * sk.balanced_accuracy_score(y, predicted),
             "macro_f1": _mean([row["f1"] for row in per_class if row["support"]]),
             "macro_auroc": _mean([row["auroc"] for row in per_class if row["support"]]),
-            "cohen_kappa": cohen_kappa_score(
+            "cohen_kappa": sk.cohen_kappa_score(
                 y, predicted, labels=range(len(classnames)), weights="quadratic" if ordered else None
             ),
             "ece": 100 * expected_calibration_error(y, p),
         }
-        confusion = confusion_matrix(y, predicted, labels=range(len(classnames))).tolist()
+        confusion = sk.confusion_matrix(y, predicted, labels=range(len(classnames))).tolist()
     return {
         "metrics": {name: _number(value) for name, value in overall.items()},
         "per_class": per_class,
@@ -135,8 +129,10 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike, classes: int) -> tuple
 def _per_class(
     y: NDArray[np.int64], p: NDArray[np.float64], predicted: NDArray[np.int64], classnames: Sequence[str]
 ) -> list[dict[str, Any]]:
+    from sklearn import metrics as sk
+
     numbers = range(len(classnames))
-    precision, recall, f1, support = precision_recall_fscore_support(y, predicted, labels=numbers, zero_division=np.nan)
+    precision, recall, f1, support = sk.precision_recall_fscore_support(y, predicted, labels=numbers, zero_division=np.nan)
     return [
         {
             "label": label,
@@ -146,7 +142,7 @@ def _per_class(
             "precision": _number(100 * precision[label]),
             "recall": _number(100 * recall[label]),
             "f1": _number(100 * f1[label]),
-            "auroc": 100 * float(roc_auc_score(y == label, p[:, label])) if 0 < support[label] < len(y) else None,
+            "auroc": 100 * float(sk.roc_auc_score(y == label, p[:, label])) if 0 < support[label] < len(y) else None,
         }
         for label in numbers
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +191,11 @@ def test_the_document_draws_these_arrows() -> None:
         assert end in ALLOWED.get(start, ROOMS), f"{start} --> {end} is drawn and not allowed"
     for label in labels.values():
         assert f"**`{label}" in text, f"no paragraph on {label}"
+
+
+def test_what_few_calls_use_is_imported_by_them() -> None:
+    """Half a second each for libraries of tests, figures and logs that neither a training's first step nor a table needs."""
+    late = ["matplotlib", "scipy.stats", "sklearn", "tensorboard", "torch.utils.tensorboard"]
+    code = f"import sys, trainers, runs.again, analysis.overview; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -11,8 +11,6 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -53,6 +51,9 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, log_c: float) -> tupl
         labels: (N,), every class occurs.
         log_c: log10 of the inverse regularisation strength.
     """
+    from sklearn.exceptions import ConvergenceWarning  # slow to import: no other method uses it
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=10.0**log_c, max_iter=MAX_ITER)  # its defaults: L2, lbfgs
     with warnings.catch_warnings():
         # a large C on few separable images does not converge in any number of iterations
