@@ -52,7 +52,10 @@ class Cell:
 
     @property
     def number(self) -> str:
-        return "" if self.value is None else f"{self.value:{'+' if self.signed else ''}.{self.digits}f}"
+        if self.value is None:
+            return ""
+        # no "-0.00"
+        return f"{round(self.value, self.digits) + 0.0:+.{self.digits}f}" if self.signed else f"{self.value:.{self.digits}f}"
 
     @property
     def rest(self) -> str:

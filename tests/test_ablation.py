@@ -239,7 +239,7 @@ def test_the_script_runs_levels_once_and_prints_their_tables(btmri_root: Path, t
         "Δ 2 shots",
     ):
         assert words in done.stdout, done.stdout
-    assert "of BiomedDPT on PhantomCLIP with FEATURES.VIEWS=1, OPTIM.MAX_EPOCH=1, context: 4, at random" in done.stdout
+    assert "missing: few-shot, BiomedDPT on PhantomCLIP with FEATURES.VIEWS=1, OPTIM.MAX_EPOCH=1, context: 4, at random" in done.stdout
     again = script("btmri", "7", *quick, **env)
     assert again.returncode == 0 and len(list(tmp_path.rglob("results.json"))) == 3
     assert "3 of 3" in again.stdout or "3 done" in again.stdout, again.stdout
