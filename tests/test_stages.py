@@ -219,7 +219,7 @@ def whole(call, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # in the middle of the first, second and third stage that trains, and right at a boundary
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("cut", [1, 2, 4, 6])
 def test_a_run_cut_inside_a_stage_ends_as_the_whole_one(cut: int, whole, call, tmp_path, monkeypatch) -> None:
     epoch = BiomedDPT.run_epoch
 
@@ -235,7 +235,7 @@ def test_a_run_cut_inside_a_stage_ends_as_the_whole_one(cut: int, whole, call, t
     assert torch.equal(context(whole, EPOCHS), context(tmp_path, EPOCHS))
     assert (whole / "predictions.csv.gz").read_bytes() == (tmp_path / "predictions.csv.gz").read_bytes()
     log = (tmp_path / "log.txt").read_text()
-    at, inside = {1: (2, True), 2: (3, False), 3: (3, True), 4: (3, True), 6: (4, True)}[cut]
+    at, inside = {1: (2, True), 2: (3, False), 4: (3, True), 6: (4, True)}[cut]
     assert f"stage [{at}/4] {'goes on' if inside else 'begins'} with epoch {cut + 1}; " in log
 
 
