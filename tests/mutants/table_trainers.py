@@ -70,8 +70,8 @@ MUTANTS: list[Mutant] = [
         ("unit(unit(encoded).mean(dim=1))", "unit(unit(encoded).mean(dim=0))"),
         ("/ logits.numel()", "/ len(logits)"),
         ("F.kl_div(log_p, log_z,", "F.kl_div(log_z, log_p,"),
-        ("self.own.L1_LAMBDA * F.l1_loss(", "self.own.L1_LAMBDA * F.mse_loss("),
-        ("self.own.KL_LAMBDA * distillation(z, logits)", "distillation(z, logits)"),
+        ("l1 * F.l1_loss(", "l1 * F.mse_loss("),
+        ("kl * distillation(z, logits)", "distillation(z, logits)"),
     ),
     *of(
         "trainers/prompt_learner.py",
