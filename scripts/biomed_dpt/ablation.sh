@@ -5,7 +5,7 @@
 # Of the variables below DATA, BACKBONE, OUTPUT, SEEDS, SEEDS_TOGETHER and PYTHON are read.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 parse_arguments "$@"
-[ "$DATASET_FILE" = "$REPO/configs/datasets/$DATASET.yaml" ] ||
+[ -f "$REPO/datasets/$DATASET.py" ] && [ "$DATASET_FILE" = "$REPO/configs/datasets/$DATASET.yaml" ] ||
     fail "ablation.sh takes a published dataset; for $DATASET_FILE write a grid with these settings (configs/sweeps/ablation_all.yaml)"
 read -r -a seeds <<< "${POSITIONAL[1]:-$SEEDS}"
 read -r -a tasks <<< "${TASKS:-}"
