@@ -40,9 +40,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--modalities", action="store_true", help="averages per modality, too")
     parser.add_argument("--ablation", metavar="METHOD", help="only the ablation of this method")
-    parser.add_argument(
-        "--table", choices=["ablation"], help="only the paper's ablations: a table per factor of Biomed-DPT"
-    )
+    parser.add_argument("--table", choices=["ablation"], help="only the paper's ablations: a table per factor of Biomed-DPT")
     parser.add_argument("--paired", nargs=2, metavar=("A", "B"), help="only the test of A against B, each METHOD[/VARIANT]")
     parser.add_argument("--bootstrap-seed", type=int, default=0, help="with --paired")
     parser.add_argument("--test-log", action="store_true", help="read log.txt files as Dassl's parse_test_res.py does")

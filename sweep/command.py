@@ -70,9 +70,7 @@ def asked_for(args: argparse.Namespace, overrides: Sequence[str]) -> Asked:
             raise GridError(f"{' '.join(args.grids)} has no {name} {value!r}.{near(value, map(str, there))} It has {listed}")
     jobs = narrowed(grid.jobs, **only)
     if not jobs:
-        raise GridError(
-            f"{' '.join(args.grids)}: no run fits --{', --'.join(LISTS[:-1])} and --{LISTS[-1]} together"
-        )
+        raise GridError(f"{' '.join(args.grids)}: no run fits --{', --'.join(LISTS[:-1])} and --{LISTS[-1]} together")
     jobs = in_order(with_settings(jobs, pairs_of(overrides), args.backbone))
     root = args.root or ("data/phantom" if grid.phantom else "data")
     return Asked(grid, jobs, root)

@@ -11,9 +11,7 @@ GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
 RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
 PROKER = "tests/test_proker.py"
-STAGES = (
-    "tests/test_stages.py -k told_in_one_line or leaves_out or of_its_own or momentum or part_of or joint_stage_is or weights_of"
-)
+STAGES = "tests/test_stages.py -k told_in_one_line or leaves_out or of_its_own or momentum or part_of or joint_stage_is or weights_of"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
