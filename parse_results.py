@@ -5,6 +5,7 @@ python parse_results.py output --task base2new --format latex
 python parse_results.py output --metric macro_auroc --modalities
 python parse_results.py output --paired BiomedDPT CoOp          # is one better than the other?
 python parse_results.py output --ablation BiomedDPT             # settings of one method side by side
+python parse_results.py output/ablation --table ablation        # the paper's ablations: a table per factor, levels in rows
 python parse_results.py DIRECTORY --test-log                    # Dassl's classic form: log.txt below DIRECTORY/seed*
 """
 
@@ -39,12 +40,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--modalities", action="store_true", help="averages per modality, too")
     parser.add_argument("--ablation", metavar="METHOD", help="only the ablation of this method")
+    parser.add_argument("--table", choices=["ablation"], help="only the paper's ablations: a table per factor of Biomed-DPT")
     parser.add_argument("--paired", nargs=2, metavar=("A", "B"), help="only the test of A against B, each METHOD[/VARIANT]")
     parser.add_argument("--bootstrap-seed", type=int, default=0, help="with --paired")
     parser.add_argument("--test-log", action="store_true", help="read log.txt files as Dassl's parse_test_res.py does")
     args = parser.parse_args(argv)
     if args.paired and args.metric != "accuracy":
         parser.error("--paired compares accuracies: leave out --metric")
+    if sum(map(bool, (args.table, args.ablation, args.paired))) > 1:
+        parser.error("--table, --ablation and --paired each show tables of their own: choose one")
     if args.bootstrap_seed < 0:
         parser.error(f"--bootstrap-seed is {args.bootstrap_seed}, must be 0 or more")
     return args
@@ -61,7 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return classic(args.directory)
     paired = tuple(args.paired) if args.paired else None
     contents = Contents(
-        args.metric, args.hm, args.modalities, args.published, args.ablation or "", paired, args.bootstrap_seed, args.long
+        args.metric,
+        args.hm,
+        args.modalities,
+        args.published,
+        args.ablation or "",
+        paired,
+        args.bootstrap_seed,
+        args.long,
+        bool(args.table),
     )
     return show(args.directory, chosen(args), contents, args.format)
 

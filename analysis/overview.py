@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.choice import SPLITS, Choice, concerns, select
 from analysis.counted import apart_notes, counted
 from analysis.cross import cross_missing, cross_tables
+from analysis.factors import ablated, factor_tables
 from analysis.layout import CROSS
 from analysis.paired import AmbiguousMethod, paired_tables
 from analysis.published import comparisons, why_none
@@ -34,6 +35,7 @@ class Contents:
         paired: only the test of one method against another, each METHOD[/VARIANT]; of their accuracy.
         bootstrap_seed: of that test.
         long: for people too, backbone and variant in columns of their own.
+        factors: only the ablation tables of the factors of ``analysis/ablation.json``.
     """
 
     metric: str = "accuracy"
@@ -44,6 +46,7 @@ class Contents:
     paired: tuple[str, str] | None = None
     bootstrap_seed: int = 0
     long: bool = False
+    factors: bool = False
 
 
 EVERYTHING, PLAIN = Choice(), Contents()
@@ -58,7 +61,7 @@ def built(runs: Sequence[Run], choice: Choice = EVERYTHING, contents: Contents =
         contents: what the tables show.
 
     Raises:
-        AmbiguousMethod: ``paired`` or ``ablation`` names no or several series.
+        AmbiguousMethod: ``paired`` or ``ablation`` names no or several series, or ``factors`` has no two levels to compare.
     """
     if contents.paired:
         return paired_tables(runs, *contents.paired, seed=contents.bootstrap_seed), []
@@ -68,6 +71,13 @@ def built(runs: Sequence[Run], choice: Choice = EVERYTHING, contents: Contents =
         if not tables:
             raise AmbiguousMethod(f"no runs of {contents.ablation}; methods: {', '.join(sorted({run.method for run in runs}))}")
         return tables, []
+    if contents.factors:
+        tables, gaps = factor_tables(runs, _scope(runs, choice, contents))
+        if not tables:
+            raise AmbiguousMethod(
+                f"no two levels of a factor of {ablated()[0]} were run: bash scripts/biomed_dpt/ablation.sh DATASET runs them"
+            )
+        return tables, gaps
     tables, gaps = [], []
     for task in (choice.task,) if choice.task else SPLITS:
         own = [run for run in runs if run.split in SPLITS[task]]

@@ -24,6 +24,7 @@ LATEX_ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "–": "--", "→": r"$\rightarrow$",
+    "Δ": r"$\Delta$",
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ class Cell:
         published: the number to stand beside it.
         digits: behind the point.
         covers: on which data it was measured; cells on other data are never compared.
+        signed: a difference: its sign is shown, and it is never the best.
     """
 
     value: float | None = None
@@ -46,10 +48,14 @@ class Cell:
     published: float | None = None
     digits: int = 2
     covers: Hashable = None
+    signed: bool = False
 
     @property
     def number(self) -> str:
-        return "" if self.value is None else f"{self.value:.{self.digits}f}"
+        if self.value is None:
+            return ""
+        # no "-0.00"
+        return f"{round(self.value, self.digits) + 0.0:+.{self.digits}f}" if self.signed else f"{self.value:.{self.digits}f}"
 
     @property
     def rest(self) -> str:
@@ -99,7 +105,8 @@ class Table:
         """
         found = set()
         for column in range(len(self.columns)):
-            whole = {row: cells[column] for row, (_, cells) in enumerate(self.rows) if not cells[column].note}
+            own = {row: cells[column] for row, (_, cells) in enumerate(self.rows)}
+            whole = {row: cell for row, cell in own.items() if not cell.note and not cell.signed}
             shown = {
                 row: round(cell.value, cell.digits) for row, cell in on_the_same_data(whole).items() if cell.value is not None
             }

@@ -45,6 +45,7 @@ NOT_IDENTITY = (
 LATER: dict[str, Any] = {
     **dict.fromkeys(("DATASET.CLASS_FOLDERS", "DATASET.INCLUDE", "DATASET.EXCLUDE"), []),
     **dict.fromkeys(("DATASET.SPLIT", "DATASET.GROUP_BY", "DATASET.TRAINED_ON"), ""),
+    "TRAINER.BIOMEDDPT.STAGES": [],
     **dict.fromkeys(("DATASET.CSV", *(f"DATASET.CSV_{column}" for column in COLUMNS)), ""),
 }
 

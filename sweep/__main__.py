@@ -50,7 +50,7 @@ def add_choice(one: argparse.ArgumentParser) -> None:
     one.add_argument("--output", type=Path, default=Path("output"), help="folder of all runs (output)")
     one.add_argument("--backbone", default="", help="instead of the grids' own")
     one.add_argument("--backbone-path", default="", help="local folder with its weights")
-    for name in ("tasks", "methods", "datasets"):
+    for name in ("tasks", "methods", "datasets", "labels"):
         one.add_argument(f"--{name}", nargs="+", default=[], help=f"only these {name} of the grids")
     for name in ("shots", "seeds"):
         one.add_argument(f"--{name}", nargs="+", type=int, default=[], help=f"only these {name} of the grids")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sweep.outcome import Place
 
 LOCK = "sweep.lock"
+LISTS = ("tasks", "methods", "datasets", "labels", "shots", "seeds")  # options that leave in only some of the grids' jobs
 
 
 @dataclass
@@ -61,7 +62,7 @@ def asked_for(args: argparse.Namespace, overrides: Sequence[str]) -> Asked:
         GridError: an unreadable grid, or filters that leave nothing.
     """
     grid = read_grids(args.grids)
-    only = {"task": args.tasks, "method": args.methods, "dataset": args.datasets, "shots": args.shots, "seed": args.seeds}
+    only = {"shots" if name == "shots" else name[:-1]: getattr(args, name) for name in LISTS}
     for name, values in only.items():
         there = {getattr(job, name) for job in grid.jobs}
         for value in (value for value in values if value not in there):
@@ -69,7 +70,7 @@ def asked_for(args: argparse.Namespace, overrides: Sequence[str]) -> Asked:
             raise GridError(f"{' '.join(args.grids)} has no {name} {value!r}.{near(value, map(str, there))} It has {listed}")
     jobs = narrowed(grid.jobs, **only)
     if not jobs:
-        raise GridError(f"{' '.join(args.grids)}: no run fits --tasks, --methods, --datasets, --shots and --seeds together")
+        raise GridError(f"{' '.join(args.grids)}: no run fits --{', --'.join(LISTS[:-1])} and --{LISTS[-1]} together")
     jobs = in_order(with_settings(jobs, pairs_of(overrides), args.backbone))
     root = args.root or ("data/phantom" if grid.phantom else "data")
     return Asked(grid, jobs, root)

@@ -236,4 +236,11 @@ def _known_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
 def _overrides(given: Any, where: str) -> tuple[tuple[str, Any], ...]:
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise GridError(f"{where}: overrides must be like {{OPTIM.MAX_EPOCH: 4}}, got {str(given)[:60]}")
-    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in given.items())
+    return tuple((key, _frozen(value)) for key, value in given.items())
+
+
+def _frozen(value: Any) -> Any:
+    """A list as a tuple; one that holds mappings (STAGES) as the text that a config reads: jobs are compared and looked up."""
+    if not isinstance(value, list):
+        return value
+    return repr(value) if any(isinstance(one, dict) for one in value) else tuple(value)

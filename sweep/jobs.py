@@ -97,7 +97,7 @@ def units_of(jobs: Sequence[Job], together: Iterable[str] = ()) -> list[Unit]:
 
 
 def narrowed(jobs: Iterable[Job], **only: Sequence[Any]) -> list[Job]:
-    """The jobs whose ``method``, ``dataset``, ``shots``, ``seed``, ``task`` is among the given; what is empty leaves all in."""
+    """The jobs whose ``method``, ``dataset``, ``label``, … is among the given; what is empty leaves all in."""
     return [job for job in jobs if all(getattr(job, name) in values for name, values in only.items() if values)]
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from backbones import VisualPrompt, zero_vectors
 from backbones.visual_prompts import DEPTHS, PLACEMENTS
 from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_optimizer
 from dassl.utils import UserError
 from trainers.base import unit
 from trainers.coop import CoOp
 from trainers.prompt_learner import check_choice
 from trainers.prompt_selection import SELECTIONS, Selection, cosines, select, weighted_ensemble
+from trainers.stages import LossStage, StagedSchedule, read_stages, short_name, stage_at
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class BiomedDPT(CoOp):
         ("PROMPT_PULL", "pull"),
     )
     writes_visual_prompts = True
+    stages: Sequence[LossStage] = ()  # none: one joint stage
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -60,6 +64,7 @@ class BiomedDPT(CoOp):
                 "N_PROMPTS": 50,  # K
                 "PROMPT_SELECTION": "all",  # which of the K make up F: all (as published), topk, greedy, learned
                 "PROMPT_TOPK": 10,  # prompts per class that topk keeps
+                "STAGES": [],  # {name, epochs, ce, l1, kl, lr} each; none: one joint stage, as published
                 "PROMPT_PULL": 0.1,  # of learned: weight of the KL divergence from equal parts
                 "NAME_LEN": "published",  # or "exact"
                 "TEXT_DROPOUT": True,  # the released code registers the whole model: its dropout is on in training
@@ -76,7 +81,14 @@ class BiomedDPT(CoOp):
         visual, name = cfg.TRAINER[cls.section].VISUAL, super().variant(cfg)
         if visual != cls.defaults().VISUAL:
             name += f"_vis{visual.N_TOKENS}{visual.PLACEMENT}{visual.DEPTH}"
-        return name
+        return name + short_name(cls.stages_of(cfg))
+
+    @classmethod
+    def stages_of(cls, cfg: CfgNode) -> list[LossStage]:
+        """The stages of TRAINER.<section>.STAGES; none for one joint stage (:func:`trainers.stages.read_stages`)."""
+        own = cfg.TRAINER[cls.section]
+        weights = {"ce": 1.0, "l1": own.L1_LAMBDA, "kl": own.KL_LAMBDA}
+        return read_stages(own.STAGES, f"TRAINER.{cls.section}.STAGES", weights, cfg.OPTIM)
 
     @classmethod
     def departures(cls, cfg: CfgNode) -> list[str]:
@@ -85,7 +97,9 @@ class BiomedDPT(CoOp):
         differs = [visual[key] != published[key] for key in published]
         said = super().departures(cfg) + [text for text, yes in zip(changed, differs, strict=True) if yes]
         selection = cfg.TRAINER[cls.section].PROMPT_SELECTION
-        return said + ([] if selection == "all" else [f"PROMPT_SELECTION {selection} (published: all)"])
+        said += [] if selection == "all" else [f"PROMPT_SELECTION {selection} (published: all)"]
+        stages = "; ".join(stage.told() for stage in cls.stages_of(cfg))
+        return said + ([f"STAGES {stages} (published: one joint stage)"] if stages else [])
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -94,6 +108,7 @@ class BiomedDPT(CoOp):
             if visual[key] not in choices:
                 raise UserError(f'TRAINER.BIOMEDDPT.VISUAL.{key} is "{visual[key]}", must be {" or ".join(choices)}')
         self._check_selection(cfg.TRAINER[self.section])
+        self.stages = self.stages_of(cfg)
 
     def _check_selection(self, own: CfgNode) -> None:
         how, published = own.PROMPT_SELECTION, self.defaults()
@@ -120,7 +135,27 @@ class BiomedDPT(CoOp):
         count = visual.N_TOKENS if self.backbone.supports_visual_prompts else 0
         return zero_vectors(count, width, visual.PLACEMENT, deep=visual.DEPTH == "deep")
 
+    def optimizer_and_schedule(self, learner: nn.Module) -> tuple[Any, Any]:
+        if not self.stages:
+            return super().optimizer_and_schedule(learner)
+        optim = build_optimizer(learner, self.cfg.OPTIM)
+        return optim, StagedSchedule(optim, self.cfg.OPTIM, self.stages)
+
+    def begin_steps(self) -> None:
+        """Before an epoch's first step: where a stage begins, or a resumed run goes on in one, the log says so."""
+        super().begin_steps()
+        at = stage_at(self.stages, self.epoch)
+        if at is None:
+            return
+        self.write_scalar("train/stage", at + 1, self.epoch * self.num_batches)
+        if self.epoch in (self.stages[at].first, self.start_epoch):
+            stage, begins = self.stages[at], self.epoch == self.stages[at].first
+            words = "begins" if begins else "goes on"
+            log.info("stage [%d/%d] %s with epoch %d; %s", at + 1, len(self.stages), words, self.epoch + 1, stage.told())
+
     def before_train(self) -> None:
+        if self.stages:
+            log.info("training in %d stages: %s", len(self.stages), "; ".join(stage.told() for stage in self.stages))
         self.select_prompts()
         super().before_train()
 
@@ -139,15 +174,24 @@ class BiomedDPT(CoOp):
             *(self.selection.how, used.min(), used.max(), own.N_PROMPTS, *self.selection.train_ce),
         )
 
+    def loss_weights(self) -> tuple[float, float, float]:
+        """Those of cross-entropy, L1 and KL in this epoch."""
+        at = stage_at(self.stages, self.epoch)
+        if at is None:
+            return 1.0, self.own.L1_LAMBDA, self.own.KL_LAMBDA
+        stage = self.stages[at]
+        return stage.ce, stage.l1, stage.kl
+
     def loss_terms(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         v = self.image_features(images)  # (B, D)
         t = unit(self.encode_classes())  # (C, D)
         logits = self.logit_scale * v @ t.T
         z = self.logit_scale * v @ self.fixed_features.T
+        ce, l1, kl = self.loss_weights()
         return {
-            "ce": F.cross_entropy(logits, labels),
-            "l1": self.own.L1_LAMBDA * F.l1_loss(t, self.fixed_features),
-            "kl": self.own.KL_LAMBDA * distillation(z, logits),
+            "ce": ce * F.cross_entropy(logits, labels),
+            "l1": l1 * F.l1_loss(t, self.fixed_features),
+            "kl": kl * distillation(z, logits),
         }, logits
 
 

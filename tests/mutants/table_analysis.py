@@ -67,4 +67,18 @@ MUTANTS: list[Mutant] = [
         ('(max if self.best == "max" else min)', "max"),
         ("harmless(cells) for cells in", "cells for cells in"),
     ),
+    *of(
+        "analysis/factors.py",
+        "tests/test_ablation.py -k gain or people or base_to_new or averaged or else_was or nothing_to",
+        ("if len(there) > 1:", "if len(there) > 2:"),
+        ("if absent and any(level.settings for level in there):", "if absent:"),
+        ("if key not in _keys())", ")"),
+        ("    return own == wanted\n", "    return own.items() >= wanted.items()\n"),
+        ("return level - default", "return default - level"),
+        ("if half == 2 else", "if half == 3 else"),
+        (", signed=True)", ")"),
+        ("groups.setdefault((run.backbone, _rest_of(run)), [])", "groups.setdefault((run.backbone, \"\"), [])"),
+        ("run.method == method and run.changed is not None", "run.method == method and run.changed"),
+        ("return run.shots == shots and (split", "return (split"),
+    ),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
 RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
 PROKER = "tests/test_proker.py"
+STAGES = "tests/test_stages.py -k told_in_one_line or leaves_out or of_its_own or momentum or part_of or joint_stage_is or weights_of"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
@@ -67,8 +68,8 @@ MUTANTS: list[Mutant] = [
         ("unit(unit(encoded).mean(dim=1))", "unit(unit(encoded).mean(dim=0))"),
         ("/ logits.numel()", "/ len(logits)"),
         ("F.kl_div(log_p, log_z,", "F.kl_div(log_z, log_p,"),
-        ("self.own.L1_LAMBDA * F.l1_loss(", "self.own.L1_LAMBDA * F.mse_loss("),
-        ("self.own.KL_LAMBDA * distillation(z, logits)", "distillation(z, logits)"),
+        ("l1 * F.l1_loss(", "l1 * F.mse_loss("),
+        ("kl * distillation(z, logits)", "distillation(z, logits)"),
     ),
     *of(
         "trainers/prompt_learner.py",
@@ -149,6 +150,23 @@ MUTANTS: list[Mutant] = [
         ("unit(text + scale * one_hot.T @ features)", "unit(text + one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "unit(scale * one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "text + scale * one_hot.T @ features"),
+    ),
+    *of(
+        "trainers/stages.py",
+        STAGES,
+        ("if stages and total != optim.MAX_EPOCH:", "if stages and total > optim.MAX_EPOCH:"),
+        ("usual = {**weights, \"lr\": optim.LR}", "usual = {**dict.fromkeys(weights, 0.0), \"lr\": optim.LR}"),
+        ("if epochs and not any(", "if not any("),
+        ("if 0 < epochs <= optim.WARMUP_EPOCH:", "if 0 < epochs < optim.WARMUP_EPOCH:"),
+        ("before[-1].end if before else 0", "before[-1].first if before else 0"),
+        ("stage.first <= epoch < stage.end", "stage.first <= epoch <= stage.end"),
+        ("        self.optimizer.state.clear()\n", ""),
+        ("        self.optimizer.state.update(momentum)\n", ""),
+        ("own.LR, own.MAX_EPOCH = stage.lr, stage.epochs", "own.LR = stage.lr"),
+        ('group["lr"] = group["initial_lr"] = stage.lr * ratio', 'group["lr"] = stage.lr * ratio'),
+        ("        self.last_epoch = int(state[\"last_epoch\"])\n", ""),
+        ("        self.inner.load_state_dict(state[\"inner\"])\n", ""),
+        ("[asdict(stage) for stage in stages]", "[stage.name for stage in stages]"),
     ),
     *of(
         "trainers/kgcoop.py",
