@@ -38,6 +38,7 @@ METHODS = {
     "BiomedDPT": Look(RED, "o", "-"),
     "DPT": Look(RED, "X", "--"),
     "BiomedCoOp": Look(BLUE, "s", "-"),
+    "BiomedCCPL": Look(RED, "s", ":"),
     "TipAdapter": Look(BLUE, "<", "-."),
     "TipAdapterF": Look(BLUE, ">", "--"),
     "ProKeR": Look(BLUE, "^", ":"),

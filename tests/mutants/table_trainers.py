@@ -11,6 +11,7 @@ GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
 RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
 PROKER = "tests/test_proker.py"
+CCPL = "tests/test_biomed_ccpl.py"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
@@ -149,6 +150,23 @@ MUTANTS: list[Mutant] = [
         ("unit(text + scale * one_hot.T @ features)", "unit(text + one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "unit(scale * one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "text + scale * one_hot.T @ features"),
+    ),
+    *of(
+        "trainers/biomed_ccpl.py",
+        CCPL,
+        ("NOISE = 0.01", "NOISE = 0.0"),
+        ("network(one).softmax(dim=1)", "network(one).softmax(dim=2)"),
+        ("alpha * query + (1 - alpha) * seen", "(1 - alpha) * query + alpha * seen"),
+        ("query = pooled.view(len(prototypes), -1, pooled.shape[-1])", "query = pooled.view(-1, len(prototypes), pooled.shape[-1]).transpose(0, 1)"),
+        ("u = self.guided(learner.ctx_nc, learner.attention_nc", "u = self.guided(learner.ctx_nc, learner.attention"),
+        ("u = self.guided(learner.ctx_nc, learner.attention_nc", "u = self.guided(learner.ctx, learner.attention_nc"),
+        ("t = self.guided(learner.ctx, learner.attention, learner.gather(patches))", "t = self.guided(learner.ctx_nc, learner.attention_nc, learner.gather(patches))"),
+        ("return -math.log(classes) - log_q.mean()", "return -log_q.mean()"),
+        ("return (log_q.exp() * (log_q + math.log(classes))).sum(dim=1).mean()", "return (log_q.exp() * (log_q + math.log(classes))).mean()"),
+        ('"bcd,bed->bce" if how == "all" else', '"bcd,bed->bce" if how != "all" else'),
+        ("F.mse_loss(t, target) if", "F.l1_loss(t, target) if"),
+        ("math.ceil((layer + 1) * depth / whole) - 1", "math.floor((layer + 1) * depth / whole) - 1"),
+        ("if asked[-1] < depth:", "if asked[-1] <= depth:"),
     ),
     *of(
         "trainers/kgcoop.py",
