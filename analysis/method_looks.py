@@ -49,6 +49,7 @@ METHODS = {
     "ProGrad": Look(SKY, "o", "--"),
     "MaPLe": Look(PINK, "*", "-"),
     "PromptSRC": Look(PINK, "P", "--"),
+    "CLIPLoRA": Look(PINK, "D", ":"),
     "VPT": Look(PINK, "s", "-."),
     "LinearProbe": Look(ORANGE, "h", "-"),
     "LPPlusPlus": Look(ORANGE, "X", "--"),

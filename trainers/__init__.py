@@ -12,6 +12,7 @@ from trainers import (  # noqa: F401
     biomed_dpt,
     biomedcoop,
     clip_adapter,
+    clip_lora,
     cocoop,
     coop,
     dpt,
