@@ -11,6 +11,7 @@ GDA = "tests/test_feature_methods.py -k gda"
 TIP = "tests/test_feature_methods.py -k tip"
 RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
 PROKER = "tests/test_proker.py"
+LORA = "tests/test_clip_lora.py"
 CCPL = "tests/test_biomed_ccpl.py"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
@@ -150,6 +151,17 @@ MUTANTS: list[Mutant] = [
         ("unit(text + scale * one_hot.T @ features)", "unit(text + one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "unit(scale * one_hot.T @ features)"),
         ("unit(text + scale * one_hot.T @ features)", "text + scale * one_hot.T @ features"),
+    ),
+    *of(
+        "trainers/clip_lora.py",
+        LORA,
+        ("        self._loader.turn = 0  #", "        #"),
+        ("                if given == self._steps:", "                if given > self._steps:"),
+        ("            self.update_lr()  # behind", "            pass  # behind"),
+        ("stepwise.MAX_EPOCH * steps,", "stepwise.MAX_EPOCH,"),
+        ('        self.prompt_learner.train(mode == "train")  # behind', "        # behind"),
+        ("self.own.STEPS_PER_SHOT * max(1, self.cfg.DATASET.NUM_SHOTS)", "self.own.STEPS_PER_SHOT"),
+        ("return said if steps == 500 else", "return said if steps != 500 else"),
     ),
     *of(
         "trainers/biomed_ccpl.py",
