@@ -104,7 +104,7 @@ FORMS = [
 @pytest.mark.parametrize("kl, ortho, sar, anchor", FORMS)
 def test_losses_and_predictions_by_loops(kl: str, ortho: str, sar: str, anchor: str, btmri_root: Path, tmp_path: Path) -> None:
     trainer = trainer_of(btmri_root, tmp_path, KL=kl, ORTHO=ortho, SAR=sar, ANCHOR=anchor)
-    images, labels = images_and_labels(trainer)
+    images, labels = (one[:2] for one in images_and_labels(trainer))
     terms, logits = trainer.loss_terms(images, labels)
     with torch.no_grad():
         v, t, u, naive = by_hand(trainer, images)
@@ -173,6 +173,7 @@ def test_an_image_guides_only_its_own_classes_and_alpha_one_leaves_images_out(bt
 
 def test_the_start_is_the_released_one(btmri_root: Path, tmp_path: Path) -> None:
     trainer = build("BiomedCCPL", PHANTOM, btmri_root, tmp_path, split="base", backbone="PhantomCLIP", **OWN)
+    assert trainer.layers == LAYERS and not trainer.forced
     learner = trainer.prompt_learner
     noise = learner.ctx_nc - learner.ctx
     assert 0.008 < float(noise.detach().std()) < 0.012
@@ -180,6 +181,10 @@ def test_the_start_is_the_released_one(btmri_root: Path, tmp_path: Path) -> None
         states = [torch.cat([value.flatten() for value in one.parameters()]) for one in kind]
         assert len(states) == 3 and torch.equal(states[0], states[1]) and torch.equal(states[0], states[2])
     assert torch.equal(learner.attention[0].in_proj_weight, learner.attention_nc[0].in_proj_weight)
+    shallow = build(
+        "BiomedCCPL", PHANTOM, btmri_root, tmp_path / "b", split="base", backbone="PhantomCLIP", CROSS_LAYERS="[1,4]"
+    )
+    assert shallow.layers == [0, 1] and "CROSS_LAYERS are [0, 1], not [1, 4]" in shallow.forced[0]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_an_epoch_has_steps_per_shot_and_the_rate_falls_step_by_step(
     tiny_biomedclip: Path, btmri_root: Path, tmp_path: Path
 ) -> None:
     trainer = trainer_of(tiny_biomedclip, btmri_root, tmp_path)
+    assert "6 steps per shot (published: 500)" in trainer.departures(trainer.cfg)  # 3 in each of two epochs
     loader = trainer.train_loader_x
     assert len(loader) == 3 * 2  # three steps for each of two shots
     given = [sorted(batch["impath"]) for batch in loader]
@@ -210,7 +211,7 @@ def test_a_run_that_was_stopped_ends_the_same_and_goes_to_new_classes(
 
     assert train.main(words("whole")) == 0
     record, whole = json.loads((tmp_path / "whole" / "results.json").read_text()), learned("whole")
-    assert "4 steps per shot (published: 500)" in record["departures"]
+    assert record["learned"]["parameters"]
     assert all(key.split(".")[0] in ("image", "text") for key in whole) and any(
         whole[key].any() for key in whole if ".B." in key
     )
