@@ -95,6 +95,10 @@ class VisionLanguageBackbone(nn.Module):
         """
         raise NotImplementedError
 
+    def pooled_places(self, tokens: TokenBatch) -> Tensor:
+        """(N,) the place of the token that becomes a text's feature: its last, unless a tower says otherwise."""
+        return tokens.mask.sum(dim=1) - 1
+
     def encode_image(self, images: Tensor, visual_prompt: VisualPrompt | None = None) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, embed_dim).
 

@@ -121,6 +121,9 @@ class OpenClipBackbone(VisionLanguageBackbone):
         # BERT and RoBERTa, M2M-100, T5: all that open_clip takes as text towers
         return next(getattr(encoder, name) for name in ("layer", "layers", "block") if hasattr(encoder, name))
 
+    def pooled_places(self, tokens: TokenBatch) -> Tensor:
+        return torch.zeros_like(tokens.ids[:, 0]) if self.hf_text else super().pooled_places(tokens)
+
     def encode_embeddings(self, embeddings: Tensor, tokens: TokenBatch, deep_prompts: Tensor | None = None) -> Tensor:
         with deep_text_prompts(self.text_layers, deep_prompts, getattr(self.text_tower, "batch_first", True)):
             return self._through_text_tower(embeddings, tokens)

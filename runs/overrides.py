@@ -84,7 +84,7 @@ def unread(cfg: CfgNode, key: str, trainer: str) -> str:
         hint = f' Did you mean "{twin}"?' if twin in flat_keys(cfg) else f" {trainer} reads {own}*"
         return f"{key} is another method's key: {trainer} does not read it.{hint}"
     if key.startswith("FEATURES.") and not cls.frozen_images:
-        return f"{key} is not read by {trainer}: it learns in the image tower, so no features of images can be kept"
+        return f"{key} is not read by {trainer}: it works inside the image tower, so no features of images can be kept"
     if key.startswith(NEVER_READ) or (not (cls.learns and cls.uses_optimizer) and key.startswith(TRAINING_KEYS)):
         return f"{key} is not read by {trainer}; leave it out"
     for prefix, (switch, values) in READ_ONLY_WITH.items():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from backbones import VisionLanguageBackbone
@@ -17,6 +18,8 @@ def arguments(method: str, folder: Path | None, root: Path, out: Path, *, split:
               backbone: str = "BiomedCLIP", shots: int = 2, epochs: int = 2, extra: tuple[str, ...] = (),
               cuda: bool = False, **own: object) -> list[str]:  # fmt: skip
     """train.py's arguments for a short run; ``folder`` has the backbone's weights, where it needs some."""
+    if method == "CLIPLoRA":
+        pytest.importorskip("peft", reason="peft is not installed: it is in requirements-dev.txt")
     config = REPO / "configs" / "trainers" / method / "base_to_novel" / f"{dataset}.yaml"
     if not config.is_file():
         config = config.parent.with_suffix(".yaml")

@@ -87,11 +87,7 @@ class VisualPromptTrainer(VLTrainer):
             check_choice(f"TRAINER.{self.section}.{key}", _get(own, key), valid)
 
     def build_model(self) -> None:
-        if not self.backbone.supports_visual_prompts:
-            raise UserError(
-                f"{type(self).__name__} learns tokens among image patches, and {self.backbone.name} has none: take a "
-                f"backbone with a vision transformer, or a method that needs no patches ({', '.join(_without_patches())})"
-            )
+        require_patch_tokens(self, "learns tokens among image patches")
         self.forced: list[str] = []  # what the backbone forced on the method, for the results file
         super().build_model()
 
@@ -116,6 +112,16 @@ class VisualPromptTrainer(VLTrainer):
     def image_features(self, images: Tensor) -> Tensor:
         """(B, D) normalised features of the prompted image tower, with gradients to the tokens."""
         return unit(self.backbone.encode_image(images, self.visual_prompt()))
+
+
+def require_patch_tokens(trainer: VLTrainer, what: str) -> None:
+    """Raise a :class:`UserError` where ``trainer``, which does ``what``, has a backbone without patch tokens."""
+    if trainer.backbone.supports_visual_prompts:
+        return
+    raise UserError(
+        f"{type(trainer).__name__} {what}, and {trainer.backbone.name} has none: take a "
+        f"backbone with a vision transformer, or a method that needs no patches ({', '.join(_without_patches())})"
+    )
 
 
 def visual_variant(own: CfgNode) -> str:

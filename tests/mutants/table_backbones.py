@@ -12,6 +12,16 @@ FORMULAS = "tests/test_formulas.py -k test_cocoop or (biomed_dpt and middle)"
 
 MUTANTS: list[Mutant] = [
     *of(
+        "backbones/low_rank.py",
+        "tests/test_clip_lora.py -k adapted_towers",
+        ("    backbone.fingerprint()  # of", "    # of"),
+        ("{id(one): one for one in same}", "{}"),
+        ("self.q, self.k, self.v = _thirds(fused.weight, fused.bias)", "self.q, self.v, self.k = _thirds(fused.weight, fused.bias)"),
+        ('block.__dict__.pop("forward", None)  # the short', "# the short"),
+        ("use_rslora=True", "use_rslora=False"),
+        ("F.scaled_dot_product_attention(q, k, v, attn_mask)", "F.scaled_dot_product_attention(q, k, v)"),
+    ),
+    *of(
         "backbones/visual_prompts.py",
         UNIT,
         ("{what} {self.placement} {'deep'", "{what} {'deep'"),

@@ -12,6 +12,8 @@ TIP = "tests/test_feature_methods.py -k tip"
 RIVALS = "tests/test_rivals.py -k timo or ss_text or begin_again"
 PROKER = "tests/test_proker.py"
 STAGES = "tests/test_stages.py -k told_in_one_line or leaves_out or of_its_own or momentum or part_of or joint_stage_is or weights_of"
+LORA = "tests/test_clip_lora.py -k epoch_has or dropout_is_on"
+CCPL = "tests/test_biomed_ccpl.py -k by_loops or the_start"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
@@ -167,6 +169,34 @@ MUTANTS: list[Mutant] = [
         ("        self.last_epoch = int(state[\"last_epoch\"])\n", ""),
         ("        self.inner.load_state_dict(state[\"inner\"])\n", ""),
         ("[asdict(stage) for stage in stages]", "[stage.name for stage in stages]"),
+    ),
+    *of(
+        "trainers/clip_lora.py",
+        LORA,
+        ("        self._loader.turn = 0  #", "        #"),
+        ("                if given == self._steps:", "                if given > self._steps:"),
+        ("            self.update_lr()  # behind", "            pass  # behind"),
+        ("stepwise.MAX_EPOCH * steps,", "stepwise.MAX_EPOCH,"),
+        ('        self.prompt_learner.train(mode == "train")  # behind', "        # behind"),
+        ("self.own.STEPS_PER_SHOT * max(1, self.cfg.DATASET.NUM_SHOTS)", "self.own.STEPS_PER_SHOT"),
+        ("return said if steps == 500 else", "return said if steps != 500 else"),
+    ),
+    *of(
+        "trainers/biomed_ccpl.py",
+        CCPL,
+        ("NOISE = 0.01", "NOISE = 0.0"),
+        ("network(one).softmax(dim=1)", "network(one).softmax(dim=2)"),
+        ("alpha * query + (1 - alpha) * seen", "(1 - alpha) * query + alpha * seen"),
+        ("query = pooled.view(len(prototypes), -1, pooled.shape[-1])", "query = pooled.view(-1, len(prototypes), pooled.shape[-1]).transpose(0, 1)"),
+        ("u = self.guided(learner.ctx_nc, learner.attention_nc", "u = self.guided(learner.ctx_nc, learner.attention"),
+        ("u = self.guided(learner.ctx_nc, learner.attention_nc", "u = self.guided(learner.ctx, learner.attention_nc"),
+        ("t = self.guided(learner.ctx, learner.attention, learner.gather(patches))", "t = self.guided(learner.ctx_nc, learner.attention_nc, learner.gather(patches))"),
+        ("return -math.log(classes) - log_q.mean()", "return -log_q.mean()"),
+        ("return (log_q.exp() * (log_q + math.log(classes))).sum(dim=1).mean()", "return (log_q.exp() * (log_q + math.log(classes))).mean()"),
+        ('"bcd,bed->bce" if how == "all" else', '"bcd,bed->bce" if how != "all" else'),
+        ("F.mse_loss(t, target) if", "F.l1_loss(t, target) if"),
+        ("math.ceil((layer + 1) * depth / whole) - 1", "math.floor((layer + 1) * depth / whole) - 1"),
+        ("if asked[-1] < depth:", "if asked[-1] <= depth:"),
     ),
     *of(
         "trainers/kgcoop.py",
