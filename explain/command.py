@@ -30,7 +30,16 @@ from dassl.utils import UserError, atomic, nearest, require_writable
 from datasets import by_key
 from datasets.base import REHEARSAL, REHEARSAL_NOTE
 from entry import program
-from explain.compare import ATTENTION_MAPS, BATCH_SIZE, Effect, Shift, compare_images, write_pictures, zero_vector_effect
+from explain.compare import (
+    ATTENTION_MAPS,
+    BATCH_SIZE,
+    Effect,
+    Shift,
+    compare_images,
+    divided,
+    write_pictures,
+    zero_vector_effect,
+)
 from explain.context import interpret
 from explain.embedding import METHODS, class_of, draw_embedding
 from explain.page import INDEX, Entry, write_index
@@ -223,6 +232,11 @@ def effect_table(args: argparse.Namespace) -> int:
     backbone, cfg, own = _subject(args)
     prompt = chosen_prompt(args, backbone, own)
     kinds = args.map or list(ATTENTION_MAPS)
+    if args.datasets == ["all"]:
+        keys = divided(args.root, keys, args.seed, backbone.image_size)
+        for key in known:
+            if key not in keys:
+                print(f"left out: {key}, of which no mask divides its image", file=sys.stderr)
     effects = zero_vector_effect(backbone, cfg, prompt, args.root, keys, kinds=kinds, count=args.count, seed=args.seed)
     if args.format == "csv":
         _write_csv(args.output, Effect, effects)

@@ -148,11 +148,30 @@ class Effect:
     prompt_share: float
 
 
+class UndividedError(UserError):
+    """No mask of a dataset divides its image."""
+
+
+def divided(root: Path, keys: Sequence[str], seed: int, size: int) -> list[str]:
+    """Those of ``keys`` with a mask that divides its image; the last one's :class:`UndividedError` where there is none."""
+    found, problem = [], None
+    for key in keys:
+        try:
+            images_with_masks(root, key, 1, seed, size)
+            found.append(key)
+        except UndividedError as error:
+            problem = error
+    if problem is not None and not found:
+        raise problem
+    return found
+
+
 def images_with_masks(root: Path, key: str, count: int, seed: int, size: int) -> list[Path]:
     """At most ``count`` images of a dataset whose mask divides the image, drawn with ``seed``.
 
     Raises:
-        UserError: the dataset is not there, or has no such mask.
+        UndividedError: no such mask.
+        UserError: the dataset is not there, or has no masks.
     """
     cls = by_key()[key]
     folder = root / cls.dataset_dir
@@ -168,7 +187,7 @@ def images_with_masks(root: Path, key: str, count: int, seed: int, size: int) ->
         if len(chosen) == count:
             break
     if not chosen:
-        raise UserError(f"no mask of {folder} divides its image: there is nothing to measure")
+        raise UndividedError(f"no mask of {folder} divides its image: there is nothing to measure")
     return chosen
 
 

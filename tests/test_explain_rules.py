@@ -20,7 +20,7 @@ from backbones.vocabulary import vocabulary
 from dassl.utils import UserError
 from datasets.phantom.__main__ import generate
 from explain import command, compare, embedding
-from explain.compare import images_with_masks, measure, zero_vector_effect
+from explain.compare import divided, images_with_masks, measure, zero_vector_effect
 from explain.context import interpret, nearest_words
 from explain.masks import MASKS, mask_path, read_mask
 from explain.saliency import saliency
@@ -53,6 +53,18 @@ def test_data_whose_masks_say_nothing_are_refused(busi: Path, tmp_path: Path) ->
         Image.new("L", (64, 64), 255).save(path)
     with pytest.raises(UserError, match="no mask of .* divides its image"):
         images_with_masks(tmp_path / "data", "busi", 5, 1, 64)
+    with pytest.raises(UserError, match="no mask of .* divides its image"):
+        divided(tmp_path / "data", ["busi"], 1, 64)
+
+
+def test_of_all_datasets_those_whose_masks_say_nothing_are_left_out(busi: Path, tmp_path: Path) -> None:
+    shutil.copytree(busi, tmp_path / "data")
+    whole = tmp_path / "data" / "CHMNIST"
+    shutil.copytree(busi / "BUSI", whole)
+    (whole / "BUSI").rename(whole / "CHMNIST")
+    for path in (whole / MASKS).glob("*/*.png"):
+        Image.new("L", (64, 64), 255).save(path)
+    assert divided(tmp_path / "data", ["chmnist", "busi"], 1, 64) == ["busi"]
 
 
 def test_a_mask_that_covers_all_and_a_map_of_zeros_have_no_share(tmp_path: Path) -> None:
