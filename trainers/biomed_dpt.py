@@ -176,7 +176,7 @@ class BiomedDPT(CoOp):
 
     def loss_weights(self) -> tuple[float, float, float]:
         """Those of cross-entropy, L1 and KL in this epoch."""
-        at = stage_at(self.stages, self.epoch)
+        at = stage_at(self.stages, self.epoch) if self.stages else None
         if at is None:
             return 1.0, self.own.L1_LAMBDA, self.own.KL_LAMBDA
         stage = self.stages[at]

@@ -37,7 +37,7 @@ RESULTS = [
     metric("metrics a list", [1, 2], "metrics"),
     metric("metrics without accuracy", {"macro_f1": 3.0}, "metrics"),
     metric("metrics empty", {}, "metrics"),
-    metric("an unknown metric", 3.0, "metrics.vibes", line="66.67 ± 0.00"),
+    metric("an unknown metric", 3.0, "metrics.vibes", line="CoOp      100.00 ± 0.00"),
     metric("method a number", 7, "method"),
     metric("method a list", ["CoOp"], "method"),
     metric("method with control characters", "Co\x1b[2JOp", "method"),
