@@ -39,6 +39,7 @@ METHODS = {
     "DPT": Look(RED, "X", "--"),
     "BiomedCoOp": Look(BLUE, "s", "-"),
     "BiomedCCPL": Look(RED, "s", ":"),
+    "BiomedAP": Look(RED, "D", "-."),
     "TipAdapter": Look(BLUE, "<", "-."),
     "TipAdapterF": Look(BLUE, ">", "--"),
     "ProKeR": Look(BLUE, "^", ":"),

@@ -21,6 +21,7 @@ class VisualPrompt:
     Attributes:
         tokens: (P, W) the same tokens for every block, or (depth, P, W) one set for each of the first ``depth``
             blocks; the blocks behind them read what their predecessor made of the tokens (MaPLe, section 3.2).
+            (depth, B, P, W): a set of its own for each image of a batch of B.
         placement: ``"replace"`` overwrites patch tokens 1..P (the published runs: the sequence keeps its
             length); ``"insert"`` adds P tokens behind the class token (the paper's text).
         deep: write tokens again before every block that has some; otherwise only before the first.
@@ -33,8 +34,8 @@ class VisualPrompt:
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise ValueError(f"placement is {self.placement!r}, must be one of {PLACEMENTS}")
-        if self.tokens.ndim not in (2, 3):
-            raise ValueError(f"tokens must be (P, W) or (depth, P, W), got {tuple(self.tokens.shape)}")
+        if self.tokens.ndim not in (2, 3, 4):
+            raise ValueError(f"tokens must be (P, W), (depth, P, W) or (depth, B, P, W), got {tuple(self.tokens.shape)}")
 
     @property
     def num_tokens(self) -> int:
@@ -47,7 +48,7 @@ class VisualPrompt:
         return f"{tuple(tokens.shape)} {what} {self.placement} {'deep' if self.deep else 'shallow'}"
 
     def at_block(self, block: int) -> Tensor:
-        """(P, W) the tokens that block number ``block`` sees."""
+        """(P, W), or (B, P, W) one set per image: the tokens that block number ``block`` sees."""
         return self.tokens if self.tokens.ndim == 2 else self.tokens[block]
 
     def start(self, sequence: Tensor, num_prefix: int = 1) -> Tensor:

@@ -129,7 +129,7 @@ def test_losses_and_predictions_by_loops(kl: str, ortho: str, sar: str, anchor: 
                     target = ensemble / ensemble.norm()
                 apart = t[image][c] - target
                 distances.append(float((apart**2).mean() if sar == "mse" else 1 - t[image][c] @ target))
-    assert min(divergence) > 0.05 and abs(squares[0][0] - squares[0][1]) > 0.05  # the forms give other numbers
+    assert min(divergence) > 0.05 and abs(squares[0][0] - squares[0][1]) > 0.01  # the forms give other numbers
     close(logits, want)
     close(trainer.model_inference(images), want)
     assert set(terms) == {"ce", "nem", "ortho", "sar"}

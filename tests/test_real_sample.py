@@ -17,7 +17,7 @@ CHANCE = 25.0  # four classes, equally many test images each
 # as in benchmarks/real_sample.sh, with fewer epochs
 HARDER = {"OPTIM.NAME": "adam", "OPTIM.LR": "0.02", "INPUT.RRCROP_SCALE": "(0.8,1.0)"}
 ADAPTERS = ("CLIPAdapter", "TipAdapterF")
-IMAGE_PROMPTS = ("MaPLe", "VPT", "DPT")
+IMAGE_PROMPTS = ("MaPLe", "VPT", "DPT", "BiomedAP")
 EPOCHS = {
     "CLIPAdapter": 100, "TipAdapterF": 100, "VPT": 25, "CoCoOp": 3, "CoOp": 30, "ProGrad": 30, "KgCoOp": 30,
 }  # fmt: skip

@@ -40,9 +40,9 @@ def test_the_projects_grids_hold_what_they_say() -> None:
         known_grids()
     )
     few = read_grids(["paper_few_shot"]).jobs
-    assert len(few) == 24 * 11 * 5 * 3 and {job.backbone for job in few} == {"BiomedCLIP"}
+    assert len(few) == 25 * 11 * 5 * 3 and {job.backbone for job in few} == {"BiomedCLIP"}
     pairs = read_grids(["paper_base2new"]).jobs
-    assert len(pairs) == 14 * 10 * 3 and "busi" not in {job.dataset for job in pairs}
+    assert len(pairs) == 15 * 10 * 3 and "busi" not in {job.dataset for job in pairs}
     rehearsal = read_grids(["rehearsal"])
     assert rehearsal.phantom == {"per_class": 40} and {job.backbone for job in rehearsal.jobs} == {"PhantomCLIP"}
     assert len(rehearsal.jobs) == 22 * 11 * 2 * 3 + 12 * 10 * 3

@@ -8,6 +8,7 @@ this package does not know; the frozen models are in ``backbones``, images and p
 import datasets  # noqa: F401  (registers the datasets)
 from dassl.engine import TRAINER_REGISTRY
 from trainers import (  # noqa: F401
+    biomed_ap,
     biomed_ccpl,
     biomed_dpt,
     biomedcoop,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,9 +20,7 @@ from trainers.base import unit
 from trainers.biomed_dpt import prompt_ensemble
 from trainers.coop import CoOp
 from trainers.prompt_learner import PromptLearner, check_choice, fill
-from trainers.visual_prompt_learner import require_patch_tokens
-
-log = logging.getLogger(__name__)
+from trainers.visual_prompt_learner import check_layers, layers_at_same_share, require_patch_tokens
 
 NOISE = 0.01  # how far the second context starts from the first
 HIDDEN, HEAD = 256, 64  # widths of the prototype networks and of an attention head, as released
@@ -138,9 +135,9 @@ class BiomedCCPL(CoOp):
                 raise UserError(f"{where}.{key} is {own[key]}, must be at least 1")
         if not 0 <= own.ALPHA <= 1:
             raise UserError(f"{where}.ALPHA is {own.ALPHA}, must be 0 to 1 (1 leaves the images out)")
-        layers = list(own.CROSS_LAYERS)
-        if not layers or layers != sorted(set(layers)) or layers[0] < 0:
-            raise UserError(f"{where}.CROSS_LAYERS is {layers}, must be layers from 0 in rising order, each once")
+        if not own.CROSS_LAYERS:
+            raise UserError(f"{where}.CROSS_LAYERS is [], must name at least one layer")
+        check_layers(f"{where}.CROSS_LAYERS", own.CROSS_LAYERS)
 
     # -- building -----------------------------------------------------------------------------------------
 
@@ -151,15 +148,8 @@ class BiomedCCPL(CoOp):
 
     def cross_layers(self) -> list[int]:
         """CROSS_LAYERS, or those at the same share of the depth where the towers have fewer: then it is said."""
-        asked = list(self.own.CROSS_LAYERS)
         depth = min(len(self.backbone.text_layers), len(self.backbone.visual_layers))
-        if asked[-1] < depth:
-            return asked
-        whole = max(PUBLISHED_LAYERS, asked[-1] + 1)
-        taken = sorted({math.ceil((layer + 1) * depth / whole) - 1 for layer in asked})
-        self.forced.append(f"CROSS_LAYERS are {taken}, not {asked}: {self.backbone.name} has {depth} layers")
-        log.info(self.forced[-1])
-        return taken
+        return layers_at_same_share(self, "CROSS_LAYERS", PUBLISHED_LAYERS, depth)
 
     def build_teacher(self, classnames: Sequence[str]) -> None:
         """A (C, D): normalised anchors of the classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -122,6 +123,32 @@ def require_patch_tokens(trainer: VLTrainer, what: str) -> None:
         f"{type(trainer).__name__} {what}, and {trainer.backbone.name} has none: take a "
         f"backbone with a vision transformer, or a method that needs no patches ({', '.join(_without_patches())})"
     )
+
+
+def layers_at_same_share(trainer: VLTrainer, key: str, whole: int, depth: int) -> list[int]:
+    """The layers, from 0, that the config key asks for, or those at the same share of the depth where towers have fewer.
+
+    Then it is said: in the log, and in ``trainer.forced`` for the results file.
+
+    Args:
+        key: of the method's section, layers of towers with ``whole`` of them, in rising order.
+        depth: how many the backbone's towers have.
+    """
+    asked = list(trainer.own[key])
+    if not asked or asked[-1] < depth:
+        return asked
+    whole = max(whole, asked[-1] + 1)
+    taken = sorted({math.ceil((layer + 1) * depth / whole) - 1 for layer in asked})
+    trainer.forced.append(f"{key} are {taken}, not {asked}: {trainer.backbone.name} has {depth} layers")
+    log.info(trainer.forced[-1])
+    return taken
+
+
+def check_layers(where: str, layers: Sequence[int]) -> None:
+    """Raise a :class:`UserError` unless ``layers`` of the config key ``where`` are layers from 0, rising, each once."""
+    layers = list(layers)
+    if layers != sorted(set(layers)) or (layers and layers[0] < 0):
+        raise UserError(f"{where} is {layers}, must be layers from 0 in rising order, each once")
 
 
 def visual_variant(own: CfgNode) -> str:

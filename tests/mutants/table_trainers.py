@@ -14,6 +14,8 @@ PROKER = "tests/test_proker.py"
 STAGES = "tests/test_stages.py -k told_in_one_line or leaves_out or of_its_own or momentum or part_of or joint_stage_is or weights_of"
 LORA = "tests/test_clip_lora.py -k epoch_has or dropout_is_on"
 CCPL = "tests/test_biomed_ccpl.py -k by_loops or the_start"
+CCPL_START = "tests/test_biomed_ccpl.py -k the_start"
+AP = "tests/test_biomed_ap.py -k by_loops and (middle or end)"
 PROMPT = "tests/test_prompt_methods.py -k kgcoop or steps_along"
 
 MUTANTS: list[Mutant] = [
@@ -195,8 +197,26 @@ MUTANTS: list[Mutant] = [
         ("return (log_q.exp() * (log_q + math.log(classes))).sum(dim=1).mean()", "return (log_q.exp() * (log_q + math.log(classes))).mean()"),
         ('"bcd,bed->bce" if how == "all" else', '"bcd,bed->bce" if how != "all" else'),
         ("F.mse_loss(t, target) if", "F.l1_loss(t, target) if"),
+    ),
+    *of(
+        "trainers/visual_prompt_learner.py",
+        CCPL_START,
         ("math.ceil((layer + 1) * depth / whole) - 1", "math.floor((layer + 1) * depth / whole) - 1"),
-        ("if asked[-1] < depth:", "if asked[-1] <= depth:"),
+        ("asked[-1] < depth:", "asked[-1] <= depth:"),
+    ),
+    *of(
+        "trainers/biomed_ap.py",
+        AP,
+        ("(1 - gate) * self.leave(seen)", "gate * self.leave(seen)"),
+        ("return self.visual(visual, v, t), self.text(text, t, v)", "return self.visual(visual, v, t), self.text(text, t, t)"),
+        ("tokens[int(layer)], changed = fusion(zero, words)", "tokens[int(layer) - 1], changed = fusion(zero, words)"),
+        ("self.words_of_classes().mean(dim=0, keepdim=True)", "self.words_of_classes()[:1]"),
+        ("self.own, self.words_of_classes()[labels]", "self.own, self.words_of_classes()[0 * labels]"),
+        ("self.prompt_learner()[:, 1 : 1 + self.n_ctx]", "self.prompt_learner()[:, : self.n_ctx]"),
+        ("z = self.logit_scale * v @ self.high_anchors.T", "z = self.logit_scale * v @ self.low_anchors.T"),
+        ("F.l1_loss(t, self.low_anchors)", "F.l1_loss(t, self.high_anchors)"),
+        ("self.low_anchors = unit(self.backbone.encode_text(low))", "self.low_anchors = self.backbone.encode_text(low)"),
+        ("F.cosine_similarity(one.mean(dim=1), before, dim=-1)", "F.cosine_similarity(one, words, dim=-1)"),
     ),
     *of(
         "trainers/kgcoop.py",
