@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -149,6 +150,13 @@ def altered(cfg: CfgNode, settings: Mapping[str, object]) -> CfgNode:
     for key, value in settings.items():
         _put(cfg, key, value)
     cfg.freeze()
+    return cfg
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key."""
+    for part in key.split("."):
+        cfg = cfg[part]
     return cfg
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from runs.config import value_of
 from runs.identity import identity
 from runs.settings import as_configured
 from trainers.base import VLTrainer
@@ -48,7 +49,7 @@ def chosen_departures(trainer: VLTrainer, train: Mapping[str, Any]) -> list[str]
     said = type(trainer).departures(trainer.cfg)
     tuned = trainer.cfg.TUNED
     if tuned.KEYS:
-        names = ", ".join(key.rsplit(".", 1)[-1] for key in tuned.KEYS)
+        names = ", ".join(f"{key.rsplit('.', 1)[-1]} {value_of(trainer.cfg, key)}" for key in tuned.KEYS)
         said.insert(0, f"tuned: {names} by {tuned.HOW or 'a search that is not told'}")
     seeds = train.get("seeds_together", [])
     if seeds and trainer.own.get("TEXT_DROPOUT", False):

@@ -21,13 +21,6 @@ from sweep.study import Score
 from trainers.base import Diverged
 
 
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """The value of a dotted key."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
 def scored(cfg: CfgNode, values: Mapping[str, float], folds: Sequence[int], place: Path) -> Score:
     """The score of ``values`` over the images of all folds together; each fold is trained alone.
 

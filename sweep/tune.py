@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 
 DATABASE = "tune.db"
 TASKS = ("few_shot", "base2new")
+# keys that an argument sets, and overrides must not
+OF_ARGUMENTS = {
+    "DATASET.ROOT": "--root",
+    "DATASET.NUM_SHOTS": "--shots",
+    "DATASET.SUBSAMPLE_CLASSES": "--task",
+    "SEED": "--seed",
+}
+HEAD = "# Made by python -m sweep.tune; runs with it say that they are tuned"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,16 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sweep.command import alone_in
     from sweep.study import require_optuna
 
-    _check(args)
+    _check(args, words[cut + 1 :])
     require_optuna()
-    searches = [_search(args, dataset, words[cut + 1 :]) for dataset in dict.fromkeys(args.datasets)]
+    logging.disable(logging.INFO)  # a trial has no log that anybody reads
+    try:
+        searches = [_search(args, dataset, words[cut + 1 :]) for dataset in dict.fromkeys(args.datasets)]
+    finally:
+        logging.disable(logging.NOTSET)
     with alone_in(args.output):
         for search in searches:
             _tune(args, search)
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     from dassl.utils import UserError
 
     if args.out and len(set(args.datasets)) > 1:
@@ -97,6 +110,10 @@ def _check(args: argparse.Namespace) -> None:
     for name, least in (("trials", 1), ("seed", 0), ("shots", 1)):
         if not least <= getattr(args, name) < 2**63:
             raise UserError(f"--{name} is {getattr(args, name)}, must be {least} or more")
+    for key in overrides[::2]:
+        instead = f"give {OF_ARGUMENTS[key]}" if key in OF_ARGUMENTS else "it is written into the file that comes out"
+        if key in OF_ARGUMENTS or key.startswith("TUNED."):
+            raise UserError(f"{key} is no override here: {instead}")
 
 
 def _search(args: argparse.Namespace, dataset: str, overrides: Sequence[str]) -> Search:
@@ -127,7 +144,7 @@ def _search(args: argparse.Namespace, dataset: str, overrides: Sequence[str]) ->
     marks = []
     for fold in folds:
         one = altered(cfg, {"DATASET.TUNING_FOLD": fold})
-        built = build_dataset(one)
+        built = build_dataset(altered(one, {"VERBOSE": False}))
         if not isinstance(built, BiomedDataset):
             raise UserError(f"{cfg.DATASET.NAME} is another project's dataset: settings are tuned on this project's")
         marks += [config_hash(one), built.data_hash]
@@ -141,9 +158,10 @@ def _tune(args: argparse.Namespace, search: Search) -> None:
     """Try what is left to try, and write the file."""
     from tqdm import tqdm
 
+    from runs.config import value_of
     from runs.screen import title
     from sweep.study import Study, best_of
-    from sweep.trial import scored, value_of
+    from sweep.trial import scored
     from trainers import methods
 
     ranges = methods()[args.method].tunable_keys()
@@ -189,19 +207,17 @@ def _write(path: Path, args: argparse.Namespace, search: Search, done: list[Tria
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
     with atomic(path) as temporary:
-        Path(temporary).write_text(
-            f"# Made by python -m sweep.tune; runs with it say that they are tuned\n{text}", encoding="utf-8"
-        )
+        Path(temporary).write_text(f"{HEAD}\n{text}", encoding="utf-8")
 
 
 def how(args: argparse.Namespace, search: Search, done: list[Trial], best: Trial) -> str:
     """In a line, how the settings were chosen: it goes into every results file."""
     own = search.cfg.DATASET
-    images = "validation" if len(search.folds) == 1 else "training and validation, each scored by the other's training,"
+    images = "validation images" if len(search.folds) == 1 else "images (each of the two of a class left out in turn)"
     said = (
         f"{len(done)} trials on {own.TITLE or own.NAME} ({args.task}, {args.shots} shots, seed {args.seed}, "
-        f"{search.cfg.MODEL.BACKBONE.NAME}): {best.score.correct} of {best.score.total} {images} images right, "
-        f"{done[0].score.correct} with the config file's"
+        f"{search.cfg.MODEL.BACKBONE.NAME}): {best.score.correct} of {best.score.total} {images} right, "
+        f"{done[0].score.correct} with the values of the config file"
     )
     return f"{said}; tried with {search.with_}" if search.with_ else said
 
