@@ -19,19 +19,18 @@ import sweep.trial
 import train
 from analysis.predictions import read_predictions
 from analysis.results import read_run
-from dassl.utils import UserError
-from datasets.splits import draw_few_shot, read_split, tuning_fold
+from datasets.splits import draw_few_shot, read_split
 from runs.config import configured
 from runs.settings import CONFIGS
 from sweep.done import done_jobs
 from sweep.jobs import Job
-from sweep.study import Score, Study, Trial, best_of
+from sweep.study import Score
 from sweep.trial import scored
 from sweep.tune import main
 from tests.conftest import BTMRI_CLASSES, REPO, write_dataset
+from tests.test_tune_study import KEYS, by_values
 from trainers import methods
 
-KEYS = ("TRAINER.BIOMEDDPT.L1_LAMBDA", "TRAINER.BIOMEDDPT.KL_LAMBDA")
 NAME = Path("few_shot/BiomedDPT_BiomedCLIP/btmri_shots2_seed1.yaml")
 QUICK = ("OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "0", "USE_CUDA", "False")
 
@@ -48,73 +47,11 @@ def tune(btmri_root: Path, tiny_biomedclip: Path, tmp_path: Path, log_off_stdout
     return call
 
 
-def by_values(cfg, values, folds, place) -> Score:
-    """In place of a training: a score that follows from the settings."""
-    l1, kl = (values[key] for key in KEYS)
-    return Score(round(10 - abs(math.log(l1 / 40))), 10, abs(math.log(kl)))
-
-
 def stored(out: Path) -> list[tuple[int, str, float]]:
     with sqlite3.connect(out / "tune.db") as base:
         return base.execute(
             "SELECT trial_id, param_name, param_value FROM trial_params ORDER BY trial_id, param_name"
         ).fetchall()
-
-
-# -- the study ----------------------------------------------------------------------------------------------
-
-RANGES = dict(zip(KEYS, ((1.0, 100.0), (0.05, 25.0)), strict=True))
-START = dict(zip(KEYS, (12.5, 0.25), strict=True))
-
-
-def tried(path: Path, number: int, seed: int = 1, reopened: bool = False) -> list[Trial]:
-    study = Study(path, "s", RANGES, START, seed)
-    for _ in range(number):
-        study = Study(path, "s", RANGES, START, seed) if reopened else study
-        values = study.propose()
-        study.add(values, by_values(None, values, (1,), path))
-    return study.trials(99)
-
-
-def test_a_study_that_is_opened_anew_for_every_trial_proposes_the_same(tmp_path: Path) -> None:
-    """Beyond the ten random trials with which TPE begins."""
-    once, anew, other = (tried(tmp_path / name, 14, seed, again) for name, seed, again in
-                         (("a.db", 1, False), ("b.db", 1, True), ("c.db", 2, False)))  # fmt: skip
-    assert once == anew and len(once) == 14 and once[0].values == START
-    assert once[1:] != other[1:] and len({tuple(one.values.values()) for one in once}) == 14
-    for one in once:
-        assert all(RANGES[key][0] <= value <= RANGES[key][1] for key, value in one.values.items())
-        assert all(float(f"{value:.4g}") == value for value in one.values.values())
-
-
-def test_accuracy_comes_first_then_the_likelihood_then_the_order() -> None:
-    trials = [Trial(1, {}, Score(5, 9, 0.1)), Trial(2, {}, Score(6, 9, 4.0)), Trial(3, {}, Score(6, 9, 3.0)), Trial(4, {}, Score(6, 9, 3.0))]  # fmt: skip
-    assert best_of(trials).number == 3
-    assert trials[0].score.value < trials[1].score.value < trials[2].score.value
-    assert Score(0, 9, math.inf).value == 0 and Score(5, 9, 0.0).value <= Score(6, 9, 1e9).value
-    assert Score(3, 4, 0.5).told == "75.00 % (3 of 4), NLL 0.5000"
-
-
-def test_a_start_outside_the_range_widens_it_and_one_of_zero_is_refused(tmp_path: Path) -> None:
-    study = Study(tmp_path / "a.db", "s", RANGES, START | {KEYS[0]: 130.0}, 1)
-    study.add(study.propose(), Score(1, 2, 0.5))
-    assert study.trials(1)[0].values[KEYS[0]] == 130
-    with pytest.raises(UserError, match="L1_LAMBDA is 0: what is off"):
-        Study(tmp_path / "a.db", "t", RANGES, START | {KEYS[0]: 0.0}, 1)
-
-
-# -- the folds ----------------------------------------------------------------------------------------------
-
-
-def test_the_two_folds_of_a_shot_change_places_and_hold_no_test_image() -> None:
-    split = {"train": [("a", 0, "x"), ("b", 1, "y")], "val": [("c", 0, "x"), ("d", 1, "y")], "test": [("e", 0, "x")]}
-    first, second = tuning_fold(split, 1, "here"), tuning_fold(split, 2, "here")
-    assert (first["train"], first["val"], first["test"]) == (split["train"], [], split["val"])
-    assert (second["train"], second["val"], second["test"]) == (split["val"], [], split["train"])
-    with pytest.raises(UserError, match="here: no validation images of y"):
-        tuning_fold(split | {"val": split["val"][:1]}, 2, "here")
-    with pytest.raises(UserError, match="no validation images, on which settings are chosen"):
-        tuning_fold(split | {"val": []}, 1, "here")
 
 
 # -- the command --------------------------------------------------------------------------------------------
@@ -218,16 +155,13 @@ def test_runs_with_the_file_say_that_they_are_tuned(tune, btmri_root, tiny_biome
     assert used[0]["L1_LAMBDA"] != used[1]["L1_LAMBDA"] == 12.5 and used[1]["KL_LAMBDA"] == 0.25
     for run, own in zip(runs.values(), used, strict=True):
         assert run.variant.endswith("_tuned") and "tuned=KL_LAMBDA L1_LAMBDA" in run.setting and "LAMBDA=" not in run.setting
-        assert run.departures[0].startswith(
-            f"tuned: L1_LAMBDA {own['L1_LAMBDA']}, KL_LAMBDA {own['KL_LAMBDA']} by 4 trials on BTMRI"
-        )
+        values = f"L1_LAMBDA {own['L1_LAMBDA']}, KL_LAMBDA {own['KL_LAMBDA']}"
+        assert run.departures[0].startswith(f"tuned: {values} by 4 trials on BTMRI")
     assert runs["found"].setting == runs["start"].setting  # a row of one table
     job = Job("few_shot", "BiomedDPT", "btmri", 2, 1, overrides=(("OPTIM.MAX_EPOCH", 1),))
     assert done_jobs(tmp_path / "start" / "runs", [job]) == {}
-    assert (
-        run_with(CONFIGS / "trainers/BiomedDPT/few_shot/btmri.yaml", btmri_root, tiny_biomedclip, tmp_path / "start" / "runs")
-        == 0
-    )
+    plain = CONFIGS / "trainers/BiomedDPT/few_shot/btmri.yaml"
+    assert run_with(plain, btmri_root, tiny_biomedclip, tmp_path / "start" / "runs") == 0
     (folder,) = done_jobs(tmp_path / "start" / "runs", [job])[job.id]
     assert "tuned" not in folder
 
