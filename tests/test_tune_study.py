@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("optuna", reason="optuna is not installed: it is in requirements-dev.txt")
 
 from dassl.utils import UserError
 from datasets.splits import tuning_fold
 from sweep.study import Score, Study, Trial, best_of
 
+needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="optuna is not installed: it is in requirements-dev.txt")
 KEYS = ("TRAINER.BIOMEDDPT.L1_LAMBDA", "TRAINER.BIOMEDDPT.KL_LAMBDA")
 
 
@@ -36,6 +36,7 @@ def tried(path: Path, number: int, seed: int = 1, reopened: bool = False) -> lis
     return study.trials(99)
 
 
+@needs_optuna
 def test_a_study_that_is_opened_anew_for_every_trial_proposes_the_same(tmp_path: Path) -> None:
     """Beyond the ten random trials with which TPE begins."""
     once, anew, other = (tried(tmp_path / name, 14, seed, again) for name, seed, again in
@@ -47,6 +48,18 @@ def test_a_study_that_is_opened_anew_for_every_trial_proposes_the_same(tmp_path:
         assert all(float(f"{value:.4g}") == value for value in one.values.values())
 
 
+@needs_optuna
+def test_what_is_proposed_follows_from_the_scores(tmp_path: Path) -> None:
+    """After the ten random trials: two searches that differ in the scores alone part ways."""
+    studies = [Study(tmp_path / f"{name}.db", "s", RANGES, START, 1) for name in "ab"]
+    for number in range(11):
+        values, others = (study.propose() for study in studies)
+        assert values == others
+        for study, right in zip(studies, (number, 11 - number), strict=True):
+            study.add(values, Score(right, 11, 0.5))
+    assert studies[0].propose() != studies[1].propose()
+
+
 def test_accuracy_comes_first_then_the_likelihood_then_the_order() -> None:
     scores = [Score(5, 9, 0.1), Score(6, 9, 4.0), Score(6, 9, 3.0), Score(6, 9, 3.0)]
     trials = [Trial(number, {}, score) for number, score in enumerate(scores, 1)]
@@ -56,6 +69,7 @@ def test_accuracy_comes_first_then_the_likelihood_then_the_order() -> None:
     assert Score(3, 4, 0.5).told == "75.00 % (3 of 4), NLL 0.5000"
 
 
+@needs_optuna
 def test_a_start_outside_the_range_widens_it_and_one_of_zero_is_refused(tmp_path: Path) -> None:
     study = Study(tmp_path / "a.db", "s", RANGES, START | {KEYS[0]: 130.0}, 1)
     study.add(study.propose(), Score(1, 2, 0.5))
