@@ -52,10 +52,10 @@ def test_a_study_that_is_opened_anew_for_every_trial_proposes_the_same(tmp_path:
 def test_what_is_proposed_follows_from_the_scores(tmp_path: Path) -> None:
     """After the ten random trials: two searches that differ in the scores alone part ways."""
     studies = [Study(tmp_path / f"{name}.db", "s", RANGES, START, 1) for name in "ab"]
-    for number in range(11):
+    for number in range(10):
         values, others = (study.propose() for study in studies)
         assert values == others
-        for study, right in zip(studies, (number, 11 - number), strict=True):
+        for study, right in zip(studies, (number, 10 - number), strict=True):
             study.add(values, Score(right, 11, 0.5))
     assert studies[0].propose() != studies[1].propose()
 
