@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,6 +20,15 @@ from runs.run import build
 from runs.screen import Console, open_log
 from sweep.study import Score
 from trainers.base import Diverged
+
+
+LEFT = ".trial-"  # the folder of a trial's run, which does not outlive it, begins so
+
+
+def discard_left(place: Path) -> None:
+    """Remove what a killed trial left in ``place``."""
+    for folder in place.glob(f"{LEFT}*"):
+        shutil.rmtree(folder)
 
 
 def scored(cfg: CfgNode, values: Mapping[str, float], folds: Sequence[int], place: Path) -> Score:
@@ -38,7 +48,7 @@ def scored(cfg: CfgNode, values: Mapping[str, float], folds: Sequence[int], plac
 
 def _fold(cfg: CfgNode, place: Path) -> Score:
     place.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".trial-", dir=place) as folder:
+    with TemporaryDirectory(prefix=LEFT, dir=place) as folder:
         output = open_log(folder, Console(io.StringIO()), verbose=False)
         try:
             with redirect_stdout(output):

@@ -96,7 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         searches = [_search(args, dataset, words[cut + 1 :]) for dataset in dict.fromkeys(args.datasets)]
     finally:
         logging.disable(logging.NOTSET)
+    from sweep.trial import discard_left
+
     with alone_in(args.output):
+        discard_left(args.output)
         for search in searches:
             _tune(args, search)
     return 0
@@ -214,8 +217,9 @@ def how(args: argparse.Namespace, search: Search, done: list[Trial], best: Trial
     """In a line, how the settings were chosen: it goes into every results file."""
     own = search.cfg.DATASET
     images = "validation images" if len(search.folds) == 1 else "images (each of the two of a class left out in turn)"
+    shots = f"{args.shots} shot{'s' * (args.shots > 1)}"
     said = (
-        f"{len(done)} trials on {own.TITLE or own.NAME} ({args.task}, {args.shots} shots, seed {args.seed}, "
+        f"{len(done)} trials on {own.TITLE or own.NAME} ({args.task}, {shots}, seed {args.seed}, "
         f"{search.cfg.MODEL.BACKBONE.NAME}): {best.score.correct} of {best.score.total} {images} right, "
         f"{done[0].score.correct} with the values of the config file"
     )

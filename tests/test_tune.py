@@ -85,9 +85,10 @@ def test_interrupted_it_goes_on_as_if_it_had_not_been(tune, tmp_path: Path, monk
         return by_values(*given)
 
     monkeypatch.setattr(sweep.trial, "scored", cut)
+    (tmp_path / "out" / ".trial-killed" / "prompt_learner").mkdir(parents=True)
     assert [tune("--trials", "13") for _ in range(3)] == [130, 130, 0] and len(calls) == 15
     assert "goes on there" in capsys.readouterr().err
-    assert stored(tmp_path / "out") == stored(tmp_path / "whole")
+    assert stored(tmp_path / "out") == stored(tmp_path / "whole") and not list((tmp_path / "out").glob(".trial-*"))
     assert (tmp_path / "out" / NAME).read_bytes() == (tmp_path / "whole" / NAME).read_bytes()
 
 
