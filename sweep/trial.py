@@ -21,7 +21,6 @@ from runs.screen import Console, open_log
 from sweep.study import Score
 from trainers.base import Diverged
 
-
 LEFT = ".trial-"  # the folder of a trial's run, which does not outlive it, begins so
 
 
