@@ -18,6 +18,7 @@ RESULTS, CONFIG, LOG, PREDICTIONS = "results.json", "config.yaml", "log.txt", "p
 OWN_IMAGES = "ImageFolderSplit"  # DATASET.NAME of a user's own images, whose name is their title
 OWN_SPLIT = "own"  # split_kind of the split that a dataset has: its file's, its folders' or table's, or one drawn by class
 SUBFOLDERS = ("prompt_learner", "tensorboard")
+TUNED, TUNED_HOW = "TUNED.KEYS", "TUNED.HOW"  # settings of a run whose others python -m sweep.tune chose
 RESULT_LINE = re.compile(r"^\W*(accuracy|error|macro_f1): ([0-9.]+)%")
 
 
@@ -236,6 +237,7 @@ def read_run(folder: Path) -> Run:
         changed, kind = record.get("changed"), (trained or record).get("split_kind", OWN_SPLIT)
         target = _dataset_name(record, folder)
         classes = len(record["classnames"]) if isinstance(record.get("classnames"), list) else 0
+        changed = _with_tuned(changed)
         if changed is not None and kind != OWN_SPLIT:  # makes another row of every table, whatever the config files say
             changed = changed | {"split": {"config_file": OWN_SPLIT, "run": kind}}
         return Run(
@@ -264,6 +266,15 @@ def read_run(folder: Path) -> Run:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedRun(f"{RESULTS} lacks or garbles {error}") from error
+
+
+def _with_tuned(changed: Any) -> Any:
+    """``tuned`` in place of the settings that a search chose, which differ from dataset to dataset: they share a row."""
+    if not changed or TUNED not in changed:
+        return changed
+    keys = changed[TUNED]["run"]
+    left = {key: pair for key, pair in changed.items() if key not in (TUNED, TUNED_HOW, *keys)}
+    return left | {"tuned": {"config_file": "", "run": " ".join(sorted(map(short_key, keys)))}}
 
 
 def _dataset_name(record: Mapping[str, Any], folder: Path) -> str:

@@ -66,6 +66,8 @@ class BiomedDataset(DatasetBase):
             raise UserError(f'{images} has one class, "{self.all_classnames[0]}": there is nothing to tell it from')
         drawn = splits.cached_few_shot(split, own.NUM_SHOTS, cfg.SEED, folder)
         chosen = splits.select_classes(drawn, own.SUBSAMPLE_CLASSES)
+        if own.get("TUNING_FOLD"):  # before anything looks at an image: those of the test part are left alone
+            chosen = splits.tuning_fold(chosen, own.TUNING_FOLD, str(images))
         self.data_hash = splits.files_hash(images, chosen)
         self.warnings += splits.shortages(chosen, own.NUM_SHOTS, own.SUBSAMPLE_CLASSES != "new" and not own.get("TRAINED_ON"))
         train, val, test = (

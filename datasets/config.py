@@ -54,6 +54,7 @@ def dataset_defaults(cfg: CfgNode) -> None:
     cfg.DATASET.SPLIT = ""  # "grouped": drawn anew, to the same sizes, so that no group is in two parts
     cfg.DATASET.GROUP_BY = ""  # groups: a regular expression on the path, or a CSV; "" = the dataset's own, if it has some
     cfg.DATASET.TRAINED_ON = ""  # written into the config.yaml of a test on another dataset: the one that was trained on
+    cfg.DATASET.TUNING_FOLD = 0  # set by sweep.tune: 1 or 2, the fold of the shots that is tried on (datasets.splits)
     cfg.DATASET.RUN_CLASSNAMES = []  # written into a run's config.yaml: its classes in label order
     cfg.DATASET.RUN_TEMPLATE = ""  # and the template that they were put into
 

@@ -166,6 +166,27 @@ def select_classes(split: Split, subsample: str) -> Split:
     return {part: [(p, relabel[n], c) for p, n, c in split[part] if n in relabel] for part in PARTS}
 
 
+def tuning_fold(split: Split, fold: int, where: str) -> Split:
+    """The drawn shots as one fold of a search for settings: ``train`` is trained on, ``test`` is scored; no test image is left.
+
+    Args:
+        split: after the few-shot draw, of the classes that are run on.
+        fold: 1 trains on the training shots and scores the validation shots; 2 the other way round.
+        where: the images' folder, for the message.
+
+    Raises:
+        UserError: no validation images; or, in fold 2, a class without one, which could not be trained.
+    """
+    if not split["val"]:
+        raise UserError(f"{where}: the split has no validation images, on which settings are chosen: add some to its val part")
+    train, scored = (split["train"], split["val"])[:: 1 if fold == 1 else -1]
+    absent = sorted({name for _, _, name in scored} - {name for _, _, name in train})
+    if absent:
+        part = "training" if fold == 1 else "validation"
+        raise UserError(f"{where}: no {part} images of {', '.join(absent)}, to try settings on")
+    return {"train": train, "val": [], "test": scored}
+
+
 def shortages(split: Split, num_shots: int, trained: bool) -> list[str]:
     """What a reader of the numbers should know of the classes of a run's split: one class, classes without images, few shots.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
@@ -38,6 +39,9 @@ def default_config() -> CfgNode:
     cfg.MODEL.BACKBONE.COMPILE = ""  # torch.compile's mode for the text tower; "" = not compiled
     cfg.MODEL.BACKBONE.TF32 = False  # on a GPU: float32 products in TF32, faster and coarser
     cfg.TEST.EVALUATOR = "ClassificationPerImage"  # Dassl's Classification, which also keeps what was said of each image
+    cfg.TUNED = CfgNode()  # written by python -m sweep.tune into the files that it makes (docs/SWEEP.md)
+    cfg.TUNED.KEYS = []  # the method's settings that were chosen on validation images
+    cfg.TUNED.HOW = ""  # and how, in words
     cfg.FEATURES = CfgNode()
     cfg.FEATURES.MODE = "store"  # frozen image features are kept on disk; "direct" encodes every image every time
     cfg.FEATURES.ROOT = ""  # folder of the store; "" = ~/.cache/biomed-dpt/features, or below BIOMED_DPT_CACHE
@@ -125,6 +129,8 @@ def entitle(cfg: CfgNode, named_by: str) -> None:
     own, plain = cfg.DATASET, default_config().DATASET
     if own.TRAINED_ON:
         raise UserError(f"DATASET.TRAINED_ON is {own.TRAINED_ON}: the protocol cross_dataset writes it, it is never set")
+    if own.TUNING_FOLD:
+        raise UserError(f"DATASET.TUNING_FOLD is {own.TUNING_FOLD}: python -m sweep.tune writes it, it is never set")
     if own.NAME != OWN_IMAGES:
         used = [key for key in own if key.startswith(OF_OWN_IMAGES) and key != "CLASSNAMES" and own[key] != plain[key]]
         if used:
@@ -144,6 +150,13 @@ def altered(cfg: CfgNode, settings: Mapping[str, object]) -> CfgNode:
     for key, value in settings.items():
         _put(cfg, key, value)
     cfg.freeze()
+    return cfg
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key."""
+    for part in key.split("."):
+        cfg = cfg[part]
     return cfg
 
 

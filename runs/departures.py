@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from runs.config import value_of
 from runs.identity import identity
 from runs.settings import as_configured
 from trainers.base import VLTrainer
@@ -46,6 +47,10 @@ def departures_of(trainer: VLTrainer, train: Mapping[str, Any]) -> Departures:
 def chosen_departures(trainer: VLTrainer, train: Mapping[str, Any]) -> list[str]:
     """Settings that are not the published ones, and what training several seeds together changed against lone runs."""
     said = type(trainer).departures(trainer.cfg)
+    tuned = trainer.cfg.TUNED
+    if tuned.KEYS:
+        names = ", ".join(f"{key.rsplit('.', 1)[-1]} {value_of(trainer.cfg, key)}" for key in tuned.KEYS)
+        said.insert(0, f"tuned: {names} by {tuned.HOW or 'a search that is not told'}")
     seeds = train.get("seeds_together", [])
     if seeds and trainer.own.get("TEXT_DROPOUT", False):
         together = " ".join(map(str, seeds))

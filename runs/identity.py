@@ -46,6 +46,9 @@ LATER: dict[str, Any] = {
     **dict.fromkeys(("DATASET.CLASS_FOLDERS", "DATASET.INCLUDE", "DATASET.EXCLUDE"), []),
     **dict.fromkeys(("DATASET.SPLIT", "DATASET.GROUP_BY", "DATASET.TRAINED_ON"), ""),
     "TRAINER.BIOMEDDPT.STAGES": [],
+    "TUNED.KEYS": [],
+    "TUNED.HOW": "",
+    "DATASET.TUNING_FOLD": 0,
     **dict.fromkeys(("DATASET.CSV", *(f"DATASET.CSV_{column}" for column in COLUMNS)), ""),
 }
 
@@ -93,8 +96,9 @@ def split_kind(cfg: CfgNode) -> str:
 
 
 def variant_of(cfg: CfgNode) -> str:
-    """The method's variant, with the split where that is not the dataset's own: a run's folder, and its name in tables."""
+    """The method's variant: a run's folder, and its name in tables; with "tuned", and a split that is not the dataset's own."""
     variant, kind = methods()[cfg.TRAINER.NAME].variant(cfg), split_kind(cfg)
+    variant += "_tuned" if cfg.TUNED.KEYS else ""
     return variant if kind == OWN_SPLIT else f"{variant}_{kind}"
 
 

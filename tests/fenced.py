@@ -21,6 +21,7 @@ PLACEHOLDERS = {
     "predict.py RUN": "predict.py output/seed1", "explain RUN": "explain output/seed1", "OUT/gpu.json": "gpu.json",
     "run OUT": "run out", "--out FILE": "--out table.md", "--model NAME": "--model a-model",
     "OPENAI_API_KEY=…": "OPENAI_API_KEY=a",
+    "output/tuned/few_shot/BiomedDPT_BiomedCLIP/btmri_shots16_seed1.yaml": "configs/trainers/BiomedDPT/few_shot/btmri.yaml",
 }  # fmt: skip
 OWN = ("mine.yaml", "my_images.yaml", "here.yaml", "elsewhere.yaml")  # descriptions of images that a reader has
 # commands of other people, which do nothing here but be there

@@ -26,6 +26,10 @@ FEATURE_MODES = ("store", "direct")
 PRECISIONS = ("fp32", "amp", "fp16", "bf16")
 
 
+class Diverged(UserError):
+    """The loss is not a number any more."""
+
+
 class VLTrainer(FrozenTowers):
     """Base of every method. A method file gives ``section``, ``defaults``, ``build_learner`` and two arithmetic parts:
 
@@ -39,6 +43,7 @@ class VLTrainer(FrozenTowers):
     transfers: bool = True  # whether what is learned fits classes that it never saw
     uses_optimizer: bool = True  # whether OPTIM.*, TRAIN.* and DATALOADER.TRAIN_X.* decide what is learned
     writes_visual_prompts: bool = False
+    tunable: Mapping[str, tuple[float, float]] = {}  # key of the section -> least and most that sweep.tune tries, log scale
     text_sees_image: bool = False  # whether the class features differ from image to image
     released: Mapping[str, Any] = {}  # what the method's own released code has where the default here is another
 
@@ -72,9 +77,17 @@ class VLTrainer(FrozenTowers):
             said.append("the backbone's weights are random (MODEL.BACKBONE.PRETRAINED False)")
         return said
 
+    @classmethod
+    def tunable_keys(cls) -> dict[str, tuple[float, float]]:
+        """``tunable`` by the keys' full names."""
+        return {f"TRAINER.{cls.section}.{name}": ends for name, ends in cls.tunable.items()}
+
     def check_cfg(self, cfg: CfgNode) -> None:
         if self.has_images and not issubclass(EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR), ClassificationPerImage):
             raise UserError(f"TEST.EVALUATOR is {cfg.TEST.EVALUATOR}, must be ClassificationPerImage or built on it")
+        strange = [key for key in cfg.TUNED.KEYS if key not in self.tunable_keys()]
+        if strange:
+            raise UserError(f"TUNED.KEYS names {strange[0]}, which is not tuned in {type(self).__name__}: take its own file")
         if cfg.FEATURES.MODE not in FEATURE_MODES:
             raise UserError(f'FEATURES.MODE is "{cfg.FEATURES.MODE}", must be {" or ".join(FEATURE_MODES)}')
         if cfg.FEATURES.VIEWS < 0 or (cfg.FEATURES.VIEWS and cfg.FEATURES.MODE != "store"):
@@ -199,11 +212,11 @@ class VLTrainer(FrozenTowers):
         """Once per epoch, before anything is saved: a look at every loss would make the device wait at every step.
 
         Raises:
-            UserError: a loss that was infinite or NaN.
+            Diverged: a loss that was infinite or NaN.
         """
         total = self._losses.item()
         if not math.isfinite(total):
-            raise UserError(
+            raise Diverged(
                 f"the loss is {total} in epoch {self.epoch + 1}: lower OPTIM.LR, "
                 f"or train with TRAINER.{self.section}.PREC fp32 or bf16"
             )

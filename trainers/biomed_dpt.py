@@ -48,6 +48,7 @@ class BiomedDPT(CoOp):
         ("PROMPT_PULL", "pull"),
     )
     writes_visual_prompts = True
+    tunable = {"L1_LAMBDA": (1.0, 100.0), "KL_LAMBDA": (0.05, 25.0)}  # the config files have 9.5 to 65, and 0.25 to 20
     stages: Sequence[LossStage] = ()  # none: one joint stage
 
     @classmethod

@@ -9,6 +9,13 @@ RULES = ("tests/test_split_rules.py", "tests/test_parts.py -k draw or base_and_n
 MUTANTS: list[Mutant] = [
     *of(
         "datasets/splits.py",
+        "tests/test_tune_study.py -k folds",
+        ('(split["train"], split["val"])[:: 1 if fold == 1 else -1]', 'split["train"], split["val"]'),
+        ('return {"train": train, "val": [], "test": scored}', 'return {"train": train, "val": scored, "test": scored}'),
+        ("    absent = sorted({name for _, _, name in scored}", "    absent = sorted(set() and {name for _, _, name in scored}"),
+    ),
+    *of(
+        "datasets/splits.py",
         RULES,
         ("if absent is not None:", "if False:"),
         ("if not name.strip():", "if not name:"),

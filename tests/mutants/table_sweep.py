@@ -61,4 +61,14 @@ MUTANTS: list[Mutant] = [
         ("if any(not _same(wanted.get(key, own.get(key, NOWHERE)), value) for key, value in changed.items()):", "if False:", "the rest is read from the run's config.yaml"),
         ("output / job.label / stage", "output / stage"),
     ),
+    *of(
+        "sweep/study.py",
+        "tests/test_tune_study.py",
+        ("return self.correct + 1 / (1 + self.nll)", "return self.correct - self.nll"),
+        ("-one.score.nll, -one.number", "one.score.nll, -one.number"),
+        ("-one.score.nll, -one.number", "-one.score.nll, one.number"),
+        ("SeedSequence([self._seed, len(done)])", "SeedSequence([self._seed, 0])"),
+        ("SeedSequence([self._seed, len(done)])", "SeedSequence([0, len(done)])"),
+        ("            beside.add_trials(done)\n", ""),
+    ),
 ]  # fmt: skip
